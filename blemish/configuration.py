@@ -1,0 +1,140 @@
+"""Configurations as frozen dataclasses, to and from JSON.
+
+Every configurable class nests a frozen dataclass ``Config`` with a ``build`` method. This file turns trees of such dataclasses into
+JSON and back. The classes that may appear are given by the caller as one explicit dictionary: nothing is imported by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["decode", "encode", "kind", "override"]
+
+Kinds = Mapping[str, type]
+
+
+def kind(cls: type) -> str:
+    """Returns the name under which a configuration class is written: ``Blur`` for ``Blur.Config``."""
+    return cls.__qualname__.removesuffix(".Config")
+
+
+def encode(value: Any) -> Any:
+    """Turns a configuration into JSON values; each dataclass carries its kind under ``type``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": kind(type(value)), **fields}
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"{value!r} cannot stand in a configuration; allowed are dataclasses, lists, numbers, strings and None"
+    )
+
+
+def decode(data: Any, kinds: Kinds) -> Any:
+    """Rebuilds a configuration from JSON values.
+
+    Arguments:
+        data: What :func:`encode` returned.
+        kinds: The classes that may appear, by their :func:`kind`.
+
+    Raises:
+        ValueError: If a kind or a field is unknown; the message names it and the nearest allowed one.
+    """
+    if isinstance(data, list):
+        return tuple(decode(item, kinds) for item in data)
+    if not isinstance(data, Mapping):
+        return data
+    if "type" not in data:
+        return {key: decode(item, kinds) for key, item in data.items()}
+    name = data["type"]
+    if name not in kinds:
+        raise ValueError(
+            f"unknown kind {name!r} in a configuration{_nearest(name, kinds)}; allowed: {', '.join(sorted(kinds))}"
+        )
+    values = {key: decode(item, kinds) for key, item in data.items() if key != "type"}
+    known = {f.name for f in dataclasses.fields(kinds[name])}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(
+            f"{name} has no field {unknown[0]!r}{_nearest(unknown[0], known)}; it has {', '.join(sorted(known))}"
+        )
+    return kinds[name](**values)
+
+
+def override(config: Any, path: str, text: str) -> Any:
+    """Returns a configuration with one field changed, as the command line's ``--set training.batch=64`` does.
+
+    Arguments:
+        config: A dataclass.
+        path: Field names joined by dots.
+        text: The new value; it is read as the type of the field.
+
+    Raises:
+        ValueError: If there is no such field, or the text does not fit its type.
+    """
+    head, _, rest = path.partition(".")
+    names = [f.name for f in dataclasses.fields(config)]
+    if head not in names:
+        raise ValueError(
+            f"{kind(type(config))} has no field {head!r}{_nearest(head, names)}; it has {', '.join(names)}"
+        )
+    current = getattr(config, head)
+    if rest:
+        if not dataclasses.is_dataclass(current):
+            raise ValueError(f"{head!r} is {current!r}: it has no field {rest!r}")
+        return dataclasses.replace(config, **{head: override(current, rest, text)})
+    if dataclasses.is_dataclass(current):
+        raise ValueError(
+            f"{head!r} is a group of fields; set one of {', '.join(f.name for f in dataclasses.fields(current))}"
+        )
+    hint = typing.get_type_hints(type(config))[head]
+    return dataclasses.replace(config, **{head: _parse(text, hint, head)})
+
+
+def _parse(text: str, hint: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in arguments and text.lower() in ("none", "null"):
+            return None
+        return _parse(text, next(a for a in arguments if a is not type(None)), name)
+    if origin is typing.Literal:
+        if text not in arguments:
+            raise ValueError(
+                f"{name}={text!r} is not allowed; choose {', '.join(map(repr, arguments))}"
+            )
+        return text
+    if origin is tuple:
+        items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
+        return tuple(
+            _parse(
+                item,
+                arguments[min(i, len(arguments) - 1)]
+                if arguments[-1] is not Ellipsis
+                else arguments[0],
+                name,
+            )
+            for i, item in enumerate(items)
+        )
+    if hint is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise ValueError(f"{name}={text!r} is not a truth value; write true or false")
+        return text.lower() in ("true", "1", "yes")
+    try:
+        return hint(text)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}={text!r} cannot be read as {getattr(hint, '__name__', hint)}"
+        ) from None
+
+
+def _nearest(name: str, names: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

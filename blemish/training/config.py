@@ -1,0 +1,98 @@
+"""The full configuration of a run: what is trained, on which data, for how long.
+
+A recipe is a function that returns one of these; the command line changes single fields of it (``--set training.batch=32``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["DataConfig", "RunConfig", "TrainingConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where images come from and how they are prepared.
+
+    Attributes:
+        source: A folder, a ZIP file, CIFAR-10 or IDX files, or ``glyphs``.
+        size: The side of the square images in pixels; None takes them as they are.
+        fit: How an image of another size is made to fit.
+        channels: 1 for grey, 3 for RGB.
+        setting: The name of a degradation setting that damages a clean source, one frozen copy per image; None: as it is.
+        limit: The number of images used; None uses all.
+        flip: Whether images are mirrored at random.
+        keep_jpeg_grid: Whether crops start at multiples of 8 pixels.
+        skip_bad: Whether broken files are stepped over.
+    """
+
+    source: str = "glyphs"
+    size: int | None = None
+    fit: Literal["crop", "resize", "none"] = "none"
+    channels: int = 3
+    setting: str | None = None
+    limit: int | None = None
+    flip: bool = False
+    keep_jpeg_grid: bool = True
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The loop's settings; progress is counted in observed images.
+
+    Attributes:
+        images: The number of observed images to see.
+        batch: The number of observed images in an iteration, over all processes.
+        log_every: A line of metrics is written once in this many images.
+        sample_every: A grid of samples is written once in this many images.
+        checkpoint_every: A checkpoint is written once in this many images.
+        keep: The number of newest checkpoints that are kept.
+        precision: Number format of the networks' forward passes.
+        gradient_norms: Whether each loss term's gradient norm is logged (slower).
+        explode: A loss above this magnitude stops the run.
+    """
+
+    images: int
+    batch: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+    keep: int = 3
+    precision: Literal["32", "bf16"] = "32"
+    gradient_norms: bool = False
+    explode: float = 1e4
+
+    def __post_init__(self) -> None:
+        """Checks that all cadences fall on whole iterations."""
+        for name in ("images", "batch", "log_every", "sample_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("log_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) % self.batch:
+                raise ValueError(
+                    f"training.{name}={getattr(self, name)} is no multiple of training.batch={self.batch}; "
+                    f"set it to {-(-getattr(self, name) // self.batch) * self.batch}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that determines a run.
+
+    Attributes:
+        recipe: The name of the recipe.
+        preset: The name of the preset.
+        seed: The seed of every random number of the run.
+        data: Where images come from.
+        system: The configuration of a system, with a ``build()`` method.
+        training: The loop's settings.
+    """
+
+    recipe: str
+    preset: str
+    seed: int
+    data: DataConfig
+    system: Any
+    training: TrainingConfig

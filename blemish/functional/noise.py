@@ -1,0 +1,112 @@
+r"""Sensor noise: read and shot noise, Gaussian noise, Poisson counts.
+
+The noise of a camera has a part that does not depend on the light, and one whose variance grows with it,
+
+.. math:: y = x + \sigma_{read} \varepsilon_{read} + \sigma_{shot} \sqrt{x} \, \varepsilon_{shot}, \qquad
+    \operatorname{Var}[y \mid x] = \lambda_{read} + \lambda_{shot} \, x, \quad \lambda = \sigma^2.
+
+In real cameras the two levels go together (Brooks et al., *Unprocessing Images for Learned Raw Denoising*, 2019):
+
+.. math:: \log \lambda_{shot} \sim U(\log 10^{-4}, \log 0.012), \qquad
+    \log \lambda_{read} \mid \lambda_{shot} \sim N(2.18 \log \lambda_{shot} + 1.20, \; 0.26^2).
+
+Images x are in [0, 1], all :math:`\sigma` are standard deviations on that scale. All functions take the drawn numbers: they are deterministic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["gaussian_noise", "poisson_quantile", "read_shot", "read_shot_levels"]
+
+
+def read_shot(
+    x: Tensor,
+    sigma_read: Tensor,
+    sigma_shot: Tensor,
+    eps_read: Tensor,
+    eps_shot: Tensor,
+    *,
+    signal_gradient: bool = False,
+) -> Tensor:
+    """Adds read and shot noise; nothing is clamped but the square root's argument.
+
+    Arguments:
+        x: Images in [0, 1], with shape (B, C, H, W).
+        sigma_read: The level of read noise, with shape (B,) or one that broadcasts against x.
+        sigma_shot: The level of shot noise at x = 1, with shape (B,) or one that broadcasts against x.
+        eps_read: Standard normal numbers with the shape of x.
+        eps_shot: Standard normal numbers with the shape of x.
+        signal_gradient: Whether gradients flow through the square root of x. It is off by default, as in BNCR-GAN's predecessor
+            NR-GAN: the slope of the root is unbounded at black.
+
+    Returns:
+        The noisy images, with shape (B, C, H, W).
+    """
+    signal = x if signal_gradient else x.detach()
+    lit = signal > 0
+    # Both branches are finite, so that black pixels get the gradient 0 and not NaN.
+    root = torch.where(lit, torch.where(lit, signal, 1.0).sqrt(), 0.0)
+    return x + _level(sigma_read) * eps_read + _level(sigma_shot) * eps_shot * root
+
+
+def gaussian_noise(x: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    """Adds white Gaussian noise.
+
+    Arguments:
+        x: Images, with shape (B, C, H, W).
+        sigma: The standard deviation, with shape (B,) or one that broadcasts against x.
+        eps: Standard normal numbers with the shape of x.
+    """
+    return x + _level(sigma) * eps
+
+
+def read_shot_levels(u: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps standard random numbers to the noise levels of a camera (Brooks et al., 2019).
+
+    Arguments:
+        u: Numbers from U[0, 1), with shape (B,).
+        eps: Numbers from N(0, 1), with shape (B,).
+
+    Returns:
+        The pair (sigma_read, sigma_shot) of standard deviations on the [0, 1] scale, each with shape (B,).
+    """
+    low, high = math.log(1e-4), math.log(0.012)
+    log_shot = low + (high - low) * u
+    log_read = 2.18 * log_shot + 1.20 + 0.26 * eps
+    # Both laws are of variances.
+    return torch.exp(log_read / 2), torch.exp(log_shot / 2)
+
+
+def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
+    r"""Returns the smallest count n with :math:`P(N \leq n) \geq u`, :math:`N \sim` Poisson(rate).
+
+    With u from U[0, 1) these are Poisson counts as a deterministic function of the drawn numbers. Found by bisection on
+    :math:`P(N \leq n) = Q(n + 1, \mathrm{rate})`, the regularised incomplete gamma function, in float64.
+
+    Arguments:
+        u: Probabilities in [0, 1).
+        rate: Expected counts, non-negative, with a shape that broadcasts against u.
+
+    Returns:
+        The counts, with the dtype of u.
+    """
+    p, mean = torch.broadcast_tensors(u.double(), rate.double())
+    # Sixteen digits of probability lie within 8.3 standard deviations; small rates need some more counts.
+    reach = 9 * mean.sqrt() + 40
+    low = (mean - reach).floor().clamp_min(0) - 1
+    high = (mean + reach).ceil()
+    for _ in range(int((high - low).max().clamp_min(1).log2().ceil()) if p.numel() else 0):
+        middle = ((low + high) / 2).floor()
+        enough = torch.special.gammaincc(middle.clamp_min(0) + 1, mean) >= p
+        enough &= middle >= 0
+        high = torch.where(enough, middle, high)
+        low = torch.where(enough, low, middle)
+    return high.to(u.dtype)
+
+
+def _level(sigma: Tensor) -> Tensor:
+    return sigma.reshape(-1, 1, 1, 1) if sigma.ndim == 1 else sigma

@@ -1,14 +1,17 @@
 r"""Blur of each image of a batch by a kernel of its own.
 
-An image :math:`x` with border :math:`P x` (padding by half the kernel's size :math:`k`) is convolved with its kernel :math:`h`,
+An image :math:`x` with border :math:`P x` (padding by half the kernel's size :math:`k`) is
+convolved with its kernel :math:`h`,
 
 .. math:: y_{i} = \sum_{j} h_{j} \, (P x)_{i - j}, \qquad A = C_h P, \qquad A^* = P^* C_h^*,
 
-where :math:`C_h` keeps the positions that the kernel covers fully, so that y has the size of x. The kernel is the same for all
-channels. This is a convolution, not the cross-correlation that ``conv2d`` computes: an impulse is turned into the kernel, not its mirror image.
-The adjoint :math:`A^*` correlates with the kernel and then folds the border back.
+where :math:`C_h` keeps the positions that the kernel covers fully, so that y has the size of x.
+The kernel is the same for all channels. This is a convolution, not the cross-correlation that
+``conv2d`` computes: an impulse is turned into the kernel, not its mirror image. The adjoint
+:math:`A^*` correlates with the kernel and then folds the border back.
 
-Both are computed directly (grouped ``conv2d``) or in the Fourier domain; the results agree to rounding.
+Both are computed directly (grouped ``conv2d``) or in the Fourier domain; the results agree to
+rounding.
 """
 
 from __future__ import annotations
@@ -38,9 +41,10 @@ def blur(
 
     Arguments:
         x: Images, with shape (B, C, H, W).
-        kernel: One kernel for each image, with shape (B, 1, k, k); k is odd and at most 31. Nothing normalises it.
+        kernel: One kernel for each image, with shape (B, 1, k, k); k is odd and at most 31. Nothing
+            normalises it.
         padding: What lies beyond the border.
-        method: ``fft``, ``direct``, or ``auto``: the one measured to be faster (benchmarks/blur.py).
+        method: ``fft``, ``direct``, or ``auto``: the faster one as measured by benchmarks/blur.py.
 
     Returns:
         The blurred images, with the shape and dtype of x.
@@ -60,7 +64,7 @@ def blur(
 def blur_adjoint(
     y: Tensor, kernel: Tensor, *, padding: Padding = "reflect", method: Method = "auto"
 ) -> Tensor:
-    r"""Applies the adjoint of :func:`blur`, :math:`\langle A x, y \rangle = \langle x, A^* y \rangle`.
+    r"""Applies the adjoint of blur, :math:`\langle A x, y \rangle = \langle x, A^* y \rangle`.
 
     Arguments:
         y: Images, with shape (B, C, H, W).
@@ -78,10 +82,8 @@ def blur_adjoint(
     size = kernel.shape[-1]
     wide, narrow = _widen(y), _widen(kernel, like=y)
     spread = F.pad(wide, [size - 1] * 4)
-    if _choose(method, y, kernel) == "fft":
-        bordered = _convolve_fft(spread, narrow.flip(-2, -1))
-    else:
-        bordered = _correlate(spread, narrow)
+    fft = _choose(method, y, kernel) == "fft"
+    bordered = _convolve_fft(spread, narrow.flip(-2, -1)) if fft else _correlate(spread, narrow)
     return _fold(bordered, size // 2, padding).to(y.dtype)
 
 
@@ -104,8 +106,9 @@ def _check(x: Tensor, kernel: Tensor, padding: str, method: str) -> None:
     room = {"reflect": min(x.shape[-2:]) - 1, "circular": min(x.shape[-2:])}.get(padding, size)
     if size // 2 > room:
         raise ValueError(
-            f"a kernel of size {size} needs a border of {size // 2} pixels, but padding {padding!r} of "
-            f"{x.shape[-2]}x{x.shape[-1]} images gives at most {room}; use kernels up to size {2 * room + 1}, or padding='replicate'"
+            f"a kernel of size {size} needs a border of {size // 2} pixels, but padding {padding!r} "
+            f"of {x.shape[-2]}x{x.shape[-1]} images gives at most {room}; "
+            f"use kernels up to size {2 * room + 1}, or padding='replicate'"
         )
 
 
@@ -125,7 +128,7 @@ def _widen(x: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def _correlate(x: Tensor, kernel: Tensor) -> Tensor:
-    """Correlates (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H - k + 1, W - k + 1)."""
+    """Correlates (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H-k+1, W-k+1)."""
     b, c, h, w = x.shape
     groups = kernel.expand(-1, c, -1, -1).reshape(b * c, 1, *kernel.shape[-2:])
     y = F.conv2d(x.reshape(1, b * c, h, w), groups, groups=b * c)
@@ -133,17 +136,18 @@ def _correlate(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _convolve_fft(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H - k + 1, W - k + 1)."""
+    """Convolves (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H-k+1, W-k+1)."""
     h, w = x.shape[-2:]
-    # The circular convolution wraps around in the first k - 1 rows and columns only, and these are cut away.
+    # The circular convolution wraps around in the first k - 1 rows and columns only: cut away.
     size = (_smooth(h), _smooth(w))
     spectrum = torch.fft.rfft2(x, s=size) * torch.fft.rfft2(kernel, s=size)
     margin = kernel.shape[-1] - 1
-    return torch.fft.irfft2(spectrum, s=size)[..., margin:h, margin:w]
+    y: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return y[..., margin:h, margin:w]
 
 
 def _smooth(n: int) -> int:
-    """Returns the smallest even number >= n without prime factors above 5, for which transforms are fast."""
+    """Returns the smallest even number >= n without prime factors above 5: fast to transform."""
     n += n % 2
     while True:
         rest = n
@@ -162,12 +166,13 @@ def _pad(x: Tensor, margin: int, padding: Padding) -> Tensor:
 
 
 def _fold(x: Tensor, margin: int, padding: Padding) -> Tensor:
-    """Applies the adjoint of :func:`_pad`: adds the border to the pixels that it was copied from."""
+    """Applies the adjoint of _pad: adds the border to the pixels that it was copied from."""
     if margin == 0:
         return x
     for dim in (-2, -1):
         n = x.shape[dim] - 2 * margin
-        before, inner, after = x.split([margin, n, margin], dim=dim)
+        before, inner = x.narrow(dim, 0, margin), x.narrow(dim, margin, n)
+        after = x.narrow(dim, margin + n, margin)
         if padding == "reflect":
             inner = inner + _place(before.flip(dim), dim, 1, n)
             inner = inner + _place(after.flip(dim), dim, n - 1 - margin, n)

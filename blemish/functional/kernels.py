@@ -1,15 +1,19 @@
 r"""Blur kernels and what can be measured on them.
 
-A kernel :math:`h` has shape (B, 1, k, k) with odd k; its centre is the middle pixel and it sums to 1.
+A kernel :math:`h` has shape (B, 1, k, k) with odd k; its centre is the middle pixel and it sums
+to 1.
 
-* **Disk** (defocus of radius r): the mass of a pixel is the area it shares with the disk. With the signed area of the disk inside the
-  rectangle between the centre and a corner (x, y), :math:`G(x, y)`, the area over the pixel :math:`[x_0, x_1] \times [y_0, y_1]` is
-  :math:`G(x_1, y_1) - G(x_0, y_1) - G(x_1, y_0) + G(x_0, y_0)`. For corners inside the disk :math:`G = x y`; otherwise, with :math:`S(u) = \int_0^u \sqrt{r^2 - t^2} \, dt`
-  and :math:`u = \sqrt{r^2 - y^2}`, :math:`G = u y + S(x) - S(u)`.
+* **Disk** (defocus of radius r): the mass of a pixel is the area it shares with the disk. With
+  :math:`G(x, y)`, the signed area of the disk inside the rectangle between its centre and a corner
+  (x, y), the area over the pixel :math:`[x_0, x_1] \times [y_0, y_1]` is
+  :math:`G(x_1, y_1) - G(x_0, y_1) - G(x_1, y_0) + G(x_0, y_0)`. For corners inside the disk
+  :math:`G = x y`; otherwise, with :math:`S(u) = \int_0^u \sqrt{r^2 - t^2} \, dt` and
+  :math:`u = \sqrt{r^2 - y^2}`, :math:`G = u y + S(x) - S(u)`.
 * **Gaussian**: :math:`\exp(-\tfrac12 p^\top \Sigma^{-1} p)` at the pixel centres p.
 
-Statistics treat a normalised kernel as a distribution over pixels: its centroid, its root mean square radius :math:`\rho` about the
-centroid, and its entropy :math:`H = -\sum h \log h`. A continuous disk of radius r has :math:`\rho = r / \sqrt 2`.
+Statistics treat a normalised kernel as a distribution over pixels: its centroid, its root mean
+square radius :math:`\rho` about the centroid, and its entropy :math:`H = -\sum h \log h`. A
+continuous disk of radius r has :math:`\rho = r / \sqrt 2`.
 """
 
 from __future__ import annotations
@@ -45,7 +49,8 @@ def disk(radius: Tensor, size: int) -> Tensor:
 
     Arguments:
         radius: The radii in pixels, positive, with shape (B,). Gradients flow to them.
-        size: The odd kernel size k. What of a disk leaves the support is cut, and the rest is normalised.
+        size: The odd kernel size k. What of a disk leaves the support is cut, and the rest is
+            normalised.
 
     Returns:
         Kernels that sum to 1, with shape (B, 1, k, k) and the dtype of radius.
@@ -77,7 +82,8 @@ def anisotropic_gaussian(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, size: 
     Arguments:
         sigma_x: The standard deviations along the first axis in pixels, positive, with shape (B,).
         sigma_y: The standard deviations along the second axis in pixels, positive, with shape (B,).
-        angle: The direction of the first axis in radians, from the columns' axis towards the rows' axis, with shape (B,).
+        angle: The direction of the first axis in radians, 0 along a row and pi / 2 down a column,
+            with shape (B,).
         size: The odd kernel size k.
 
     Returns:
@@ -93,14 +99,28 @@ def anisotropic_gaussian(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, size: 
 
 
 def centroid(kernel: Tensor) -> Tensor:
-    """Returns the centroid of each kernel relative to the middle pixel, as (column, row) in pixels, with shape (B, 2)."""
+    """Returns the centroid of each kernel as seen from the middle pixel.
+
+    Arguments:
+        kernel: Kernels, with shape (B, 1, k, k); they need not sum to 1.
+
+    Returns:
+        The (column, row) in pixels, with shape (B, 2).
+    """
     h = _normalise(kernel[:, 0])
     p = _positions(kernel.shape[-1], h)
     return torch.stack([(h.sum(-2) * p).sum(-1), (h.sum(-1) * p).sum(-1)], dim=-1)
 
 
 def rms_radius(kernel: Tensor) -> Tensor:
-    """Returns the root mean square radius of each kernel about its centroid in pixels, with shape (B,)."""
+    """Returns the root mean square radius of each kernel about its centroid.
+
+    Arguments:
+        kernel: Kernels, with shape (B, 1, k, k); they need not sum to 1.
+
+    Returns:
+        The radii in pixels, with shape (B,).
+    """
     h = _normalise(kernel[:, 0])
     p = _positions(kernel.shape[-1], h)
     moment = (h.sum(-2) * p.square()).sum(-1) + (h.sum(-1) * p.square()).sum(-1)
@@ -108,15 +128,29 @@ def rms_radius(kernel: Tensor) -> Tensor:
 
 
 def disk_radius(kernel: Tensor) -> Tensor:
-    r"""Returns the radius of the continuous disk with each kernel's second moment, :math:`\sqrt 2 \rho`, with shape (B,).
+    r"""Returns the radius of the continuous disk with each kernel's second moment.
 
-    Rasterisation widens: for :func:`disk` of radius r it is close to :math:`\sqrt{r^2 + 1/3}`, since a pixel has a moment of its own.
+    Rasterisation widens: for :func:`disk` of radius r the result is close to
+    :math:`\sqrt{r^2 + 1/3}`, since a pixel has a moment of its own.
+
+    Arguments:
+        kernel: Kernels, with shape (B, 1, k, k); they need not sum to 1.
+
+    Returns:
+        The radii :math:`\sqrt 2 \rho` in pixels, with shape (B,).
     """
     return math.sqrt(2) * rms_radius(kernel)
 
 
 def entropy(kernel: Tensor) -> Tensor:
-    """Returns the entropy of each kernel, normalised to sum 1, in nats, with shape (B,); 0 for the delta kernel."""
+    """Returns the entropy of each kernel, 0 for the delta kernel.
+
+    Arguments:
+        kernel: Kernels, with shape (B, 1, k, k); they are normalised to sum 1 here.
+
+    Returns:
+        The entropies in nats, with shape (B,).
+    """
     h = _normalise(kernel[:, 0])
     # The bound inside the logarithm keeps the gradient at empty pixels finite.
     return -(h * h.clamp_min(TINY).log()).sum((-2, -1))
@@ -127,7 +161,7 @@ def _corner_area(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     sign = x.sign() * y.sign()
     x, y = torch.minimum(x.abs(), r), torch.minimum(y.abs(), r)
     inside = x.square() + y.square() <= r.square()
-    # A corner beyond the circle: the rectangle up to column u, and what lies under the arc from there to x.
+    # A corner beyond the circle: the rectangle up to u, and what lies under the arc from u to x.
     u = (r.square() - y.square()).clamp_min(TINY).sqrt()
     outside = u * y + _arc_area(x, r) - _arc_area(u, r)
     return sign * torch.where(inside, x * y, outside)

@@ -1,16 +1,23 @@
 r"""Blur kernels of a shaking camera.
 
-The camera moves along a random path :math:`x_0, \dots, x_{N-1}` in the plane (complex numbers) at constant speed :math:`s = L / (N - 1)`,
-so that the whole path has length L. With unit velocities :math:`u_t` (DeblurGAN, Kupyn et al., 2018, after Boracchi & Foi, 2012),
+The camera moves along a random path :math:`x_0, \dots, x_{N-1}` in the plane (complex numbers) at
+constant speed :math:`s = L / (N - 1)`, so that the whole path has length L. With unit velocities
+:math:`u_t` (DeblurGAN, Kupyn et al., 2018, after Boracchi & Foi, 2012),
 
-.. math:: w_t = f_t u_{t-1} + e \, (g \, n_t - c \, x_{t-1}), \qquad u_t = w_t / |w_t|, \qquad x_t = x_{t-1} + s u_t,
+.. math::
+    w_t = f_t u_{t-1} + e \, (g \, n_t - c \, x_{t-1}), \qquad u_t = w_t / |w_t|, \qquad
+    x_t = x_{t-1} + s u_t,
 
-where :math:`n_t` is a complex normal number (unit variance in each part), :math:`g \sim U(0, 10)` the tremor, :math:`c \sim U(0, 0.7)` the pull back to the start and
-:math:`e` the *expl*, the overall anxiety of the hand. With probability :math:`e \, b`, :math:`b \sim U(0, 0.2)`, a step is a big shake
-that nearly turns the velocity round, :math:`f_t = 1 - 2 \exp(i \varphi)`, :math:`\varphi \sim U(-\tfrac12, \tfrac12)`; otherwise :math:`f_t = 1`.
+where :math:`n_t` is a complex normal number (unit variance in each part), :math:`g \sim U(0, 10)` the
+tremor, :math:`c \sim U(0, 0.7)` the pull back to the start and :math:`e` the *expl*, the overall
+anxiety of the hand. With probability :math:`e \, b`, :math:`b \sim U(0, 0.2)`, a step is a big shake
+that nearly turns the velocity round, :math:`f_t = 1 - 2 \exp(i \varphi)`,
+:math:`\varphi \sim U(-\tfrac12, \tfrac12)`; otherwise :math:`f_t = 1`.
 
-The kernel is the time spent at each pixel during the exposure, the first share T of the path: every position is spread bilinearly over its
-four pixels, :math:`h = \sum_{t < T N} \Lambda(i - \operatorname{Im} x_t) \, \Lambda(j - \operatorname{Re} x_t)` with :math:`\Lambda(d) = \max(0, 1 - |d|)`, and normalised to sum 1.
+The kernel is the time spent at each pixel during the exposure, the first share T of the path: every
+position is spread bilinearly over its four pixels,
+:math:`h_{ij} = \sum_{t < T N} \Lambda(i - \operatorname{Im} x_t) \, \Lambda(j - \operatorname{Re} x_t)`
+with :math:`\Lambda(d) = \max(0, 1 - |d|)`, and normalised to sum 1.
 """
 
 from __future__ import annotations
@@ -39,8 +46,10 @@ __all__ = [
 Centring = Literal["full", "centroid", "box"]
 """What is put on the middle pixel.
 
-``full``: the mean of the whole path, so that kernels of a short exposure lie off the centre; ``centroid``: the centroid of the exposed part;
-``box``: the bounding box of the whole path, in whole pixels from the path's start, rounded up, as public code for these kernels does.
+``full``: the mean of the whole path, so that kernels of a short exposure lie off the centre;
+``centroid``: the centroid of the exposed part;
+``box``: the bounding box of the whole path, shifted in whole pixels and rounded up. This is what public
+code for these kernels does, less the pixel in both axes by which it is off.
 """
 
 CENTRING: Centring = "full"
@@ -58,9 +67,11 @@ class MotionDraws(Params):
     """The random numbers of B paths with N positions.
 
     Attributes:
-        scalars: Uniform numbers in [0, 1), with shape (B, 5): anxiety, pull, big shakes, tremor, first direction.
+        scalars: Uniform numbers in [0, 1), with shape (B, 5): anxiety, pull, big shakes, tremor,
+            first direction.
         normal: Standard normal numbers, with shape (B, N - 1, 2).
-        uniform: Uniform numbers in [0, 1), with shape (B, N - 1); they decide on big shakes and, below the threshold, on their angles.
+        uniform: Uniform numbers in [0, 1), with shape (B, N - 1); they decide on big shakes and,
+            below the threshold, on their angles.
     """
 
     scalars: Tensor
@@ -150,7 +161,8 @@ def motion_psf(
     Arguments:
         trajectory: Positions in pixels, complex with shape (B, N).
         exposure: The share of the path that is exposed, in (0, 1], with shape (B,).
-        size: The odd kernel size k. What of a path leaves the support is cut, and the rest is normalised.
+        size: The odd kernel size k. What of a path leaves the support is cut, and the rest is
+            normalised.
         centring: What is put on the middle pixel.
 
     Returns:
@@ -170,7 +182,8 @@ def motion_psf(
     weight = (exposure[:, None] * count - time).clamp(0, 1).to(trajectory.real.dtype)
     x = trajectory - _middle(trajectory, weight, size, centring)[:, None]
     pixel = torch.arange(size, device=trajectory.device) - size // 2
-    # A bilinear splat of every position, written as one product of (k, N) and (N, k): the same on every device, unlike a scatter.
+    # A bilinear splat of all positions as one product of (k, N) and (N, k) matrices: unlike a
+    # scatter, it adds in a fixed order on a GPU too.
     rows = _hat(x.imag, pixel) * weight[:, None]
     kernel = rows @ _hat(x.real, pixel).mT
     total = kernel.sum((-2, -1), keepdim=True)
@@ -189,7 +202,7 @@ def _turns(uniform: Tensor, probability: Tensor) -> Tensor:
 
 
 def _middle(x: Tensor, weight: Tensor, size: int, centring: Centring) -> Tensor:
-    """Returns the position of each path that belongs on the middle pixel, complex with shape (B,)."""
+    """Returns the position of each path that belongs on the middle pixel, complex (B,)."""
     if centring == "full":
         return x.mean(1)
     if centring == "centroid":

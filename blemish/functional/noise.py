@@ -1,16 +1,20 @@
 r"""Sensor noise: read and shot noise, Gaussian noise, Poisson counts.
 
-The noise of a camera has a part that does not depend on the light, and one whose variance grows with it,
+The noise of a camera has a part that does not depend on the light, and one whose variance grows
+with it,
 
-.. math:: y = x + \sigma_{read} \varepsilon_{read} + \sigma_{shot} \sqrt{x} \, \varepsilon_{shot}, \qquad
+.. math::
+    y = x + \sigma_{read} \varepsilon_{read} + \sigma_{shot} \sqrt{x} \, \varepsilon_{shot}, \qquad
     \operatorname{Var}[y \mid x] = \lambda_{read} + \lambda_{shot} \, x, \quad \lambda = \sigma^2.
 
-In real cameras the two levels go together (Brooks et al., *Unprocessing Images for Learned Raw Denoising*, 2019):
+In real cameras the two levels go together (Brooks et al., *Unprocessing Images for Learned Raw
+Denoising*, 2019):
 
 .. math:: \log \lambda_{shot} \sim U(\log 10^{-4}, \log 0.012), \qquad
     \log \lambda_{read} \mid \lambda_{shot} \sim N(2.18 \log \lambda_{shot} + 1.20, \; 0.26^2).
 
-Images x are in [0, 1], all :math:`\sigma` are standard deviations on that scale. All functions take the drawn numbers: they are deterministic.
+Images x are in [0, 1], all :math:`\sigma` are standard deviations on that scale. All functions take
+the drawn numbers: they are deterministic.
 """
 
 from __future__ import annotations
@@ -37,11 +41,12 @@ def read_shot(
     Arguments:
         x: Images in [0, 1], with shape (B, C, H, W).
         sigma_read: The level of read noise, with shape (B,) or one that broadcasts against x.
-        sigma_shot: The level of shot noise at x = 1, with shape (B,) or one that broadcasts against x.
+        sigma_shot: The level of shot noise at x = 1, with shape (B,) or one that broadcasts
+            against x.
         eps_read: Standard normal numbers with the shape of x.
         eps_shot: Standard normal numbers with the shape of x.
-        signal_gradient: Whether gradients flow through the square root of x. It is off by default, as in BNCR-GAN's predecessor
-            NR-GAN: the slope of the root is unbounded at black.
+        signal_gradient: Whether gradients flow through the square root of x. It is off by default,
+            as in NR-GAN, BNCR-GAN's predecessor: the slope of the root is unbounded at black.
 
     Returns:
         The noisy images, with shape (B, C, H, W).
@@ -72,7 +77,8 @@ def read_shot_levels(u: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         eps: Numbers from N(0, 1), with shape (B,).
 
     Returns:
-        The pair (sigma_read, sigma_shot) of standard deviations on the [0, 1] scale, each with shape (B,).
+        The pair (sigma_read, sigma_shot) of standard deviations on the [0, 1] scale, each with
+        shape (B,).
     """
     low, high = math.log(1e-4), math.log(0.012)
     log_shot = low + (high - low) * u
@@ -84,8 +90,9 @@ def read_shot_levels(u: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
 def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
     r"""Returns the smallest count n with :math:`P(N \leq n) \geq u`, :math:`N \sim` Poisson(rate).
 
-    With u from U[0, 1) these are Poisson counts as a deterministic function of the drawn numbers. Found by bisection on
-    :math:`P(N \leq n) = Q(n + 1, \mathrm{rate})`, the regularised incomplete gamma function, in float64.
+    With u from U[0, 1) these are Poisson counts as a deterministic function of the drawn numbers.
+    Found by bisection on :math:`P(N \leq n) = Q(n + 1, \mathrm{rate})`, the regularised incomplete
+    gamma function, in float64.
 
     Arguments:
         u: Probabilities in [0, 1).
@@ -94,18 +101,20 @@ def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
     Returns:
         The counts, with the dtype of u.
     """
-    p, mean = torch.broadcast_tensors(u.double(), rate.double())
+    p = u.double() + torch.zeros_like(rate, dtype=torch.float64)
+    mean = rate.double() + torch.zeros_like(p)
     # Sixteen digits of probability lie within 8.3 standard deviations; small rates need some more counts.
     reach = 9 * mean.sqrt() + 40
-    low = (mean - reach).floor().clamp_min(0) - 1
+    low = torch.where(p < 1e-15, 0, (mean - reach).floor().clamp_min(0)) - 1
     high = (mean + reach).ceil()
-    for _ in range(int((high - low).max().clamp_min(1).log2().ceil()) if p.numel() else 0):
+    width = float((high - low).max()) if p.numel() else 1.0
+    for _ in range(math.ceil(math.log2(width))):
         middle = ((low + high) / 2).floor()
-        enough = torch.special.gammaincc(middle.clamp_min(0) + 1, mean) >= p
-        enough &= middle >= 0
+        enough: Tensor = torch.special.gammaincc(middle.clamp_min(0) + 1, mean) >= p
         high = torch.where(enough, middle, high)
         low = torch.where(enough, low, middle)
-    return high.to(u.dtype)
+    counts: Tensor = high
+    return counts.to(u.dtype)
 
 
 def _level(sigma: Tensor) -> Tensor:

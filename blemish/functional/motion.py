@@ -52,10 +52,10 @@ Centring = Literal["full", "centroid", "box"]
 code for these kernels does, less the pixel in both axes by which it is off.
 """
 
-CENTRING: Centring = "full"
-"""The default centring."""
+CENTRING: Centring = "centroid"
+"""The default centring, chosen with :data:`EXPL` by a calibration (docs/calibration.md)."""
 
-EXPL: float | None = None
+EXPL: float | None = 0.005
 """The default anxiety; None draws 0.1 * U(0, 1) for each path."""
 
 CHUNK = 1024

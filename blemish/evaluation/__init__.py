@@ -1,0 +1,1 @@
+"""Judging what was learned, and the pages that show it."""

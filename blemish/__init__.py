@@ -1,0 +1,49 @@
+r"""Learns how images were damaged, from degraded images alone.
+
+Three nouns compose: a *degradation* maps clean images to observed ones, a *prior* maps latents to clean images, a *restorer* maps
+observed images to clean ones. A *system* says how they are trained together; a *recipe* is a full configuration of a run.
+
+.. code-block:: python
+
+    run = blemish.load("runs/n")                       # what `blemish train` left behind
+    clean = run.prior.sample(64)                       # images in [0, 1], with shape (64, C, H, W)
+    d = blemish.degradations.setting("N")
+    observed = d(clean, d.sample(clean.shape, generator=torch.Generator().manual_seed(0)))
+
+Importing ``blemish`` alone loads no other library; each public name loads its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "artefacts",
+    "configuration",
+    "data",
+    "degradations",
+    "evaluation",
+    "functional",
+    "losses",
+    "metrics",
+    "networks",
+    "priors",
+    "recipes",
+    "systems",
+    "training",
+    "types",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Dynamic on purpose: the launcher and `blemish --help` must start without torch, and nothing may import upwards.
+    if name in __all__:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'blemish' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

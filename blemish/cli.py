@@ -1,0 +1,342 @@
+"""The command line: parses, calls one function of :mod:`blemish.commands`, prints errors.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage; 130 stopped by Ctrl-C, as in every shell tool. An error is one line on stderr that names
+the value at fault and says what to do; ``BLEMISH_DEBUG=1`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+
+__all__ = ["COMMANDS", "app", "run"]
+
+COMMANDS = {
+    "demo": "demo",
+    "train": "train",
+    "sample": "sample",
+    "degrade": "degrade",
+    "inspect": "inspect",
+    "report": "report",
+    "doctor": "doctor",
+}
+"""The verbs, each with its module in :mod:`blemish.commands`."""
+
+EPILOG = """\
+On Linux, verbs that compute much set three variables of the C library's allocator and start themselves again, which makes training
+on a CPU 1.1 to 1.7 times as fast; BLEMISH_ALLOCATOR=off switches this off. BLEMISH_DEBUG=1 shows tracebacks."""
+
+# What typer raises for wrong usage, whichever command-line library the installed typer stands on.
+WrongUsage: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="blemish",
+    help="Learn how images were damaged: clean generators, reusable damage and restorers from degraded images alone.",
+    epilog=EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class Device(StrEnum):
+    """Where a run computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    """The number format of the networks' forward passes."""
+
+    single = "32"
+    bf16 = "bf16"
+
+
+class Fit(StrEnum):
+    """How an image of another size is made to fit."""
+
+    crop = "crop"
+    resize = "resize"
+
+
+Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Step over broken files and list them.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what OUTPUT holds.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Arguments:
+        arguments: The command line after the program's name.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        result = app(list(arguments) or ["--help"], prog_name="blemish", standalone_mode=False)
+    except WrongUsage as error:
+        return _fail(f"{_sentence(error)}; see '{_help_of(error)}'", code=2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("stopped", code=130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("BLEMISH_DEBUG", "0") not in ("", "0"):
+            raise
+        return _fail(_one_line(error), code=1)
+    return result if isinstance(result, int) else 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"blemish {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")] = Path(
+        "runs/demo"
+    ),
+    seed: Seed = 0,
+) -> Any:
+    """Train a plain GAN and two robust ones on damaged glyphs, and report what they learned.
+
+    Example: blemish demo --out runs/demo
+    """
+    return _command("demo").run(out, seed=seed)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="What to train: gan, br-gan, ...")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder or ZIP of images, CIFAR-10 or IDX files, or 'glyphs'.", metavar="SOURCE"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The run's folder.", metavar="RUN")],
+    preset: Annotated[
+        str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
+    ] = "cifar10-small",
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T.", metavar="S"
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels.", metavar="N", min=1)
+    ] = None,
+    fit: Annotated[
+        Fit | None, typer.Option(help="How other sizes are brought to --size; default: crop.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read large images.", metavar="N", min=0)
+    ] = 2,
+    skip_bad: SkipBad = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in RUN.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print configuration and costs, train nothing.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change one field, e.g. training.batch=32.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+) -> Any:
+    """Learn clean images and the damage from degraded images.
+
+    Example: blemish train br-gan --data photos.zip --out runs/br --size 32
+    """
+    return _command("train").run(
+        recipe,
+        data=data,
+        out=out,
+        preset=preset,
+        setting=setting,
+        images=images,
+        seed=seed,
+        device=device.value,
+        precision=precision.value,
+        size=size,
+        # Without --size nothing is cut unasked: an image of another size is then an error that names the two ways.
+        fit=fit.value if fit else "crop" if size else "none",
+        workers=workers,
+        skip_bad=skip_bad,
+        resume=resume,
+        dry_run=dry_run,
+        overrides=_pairs(overrides or []),
+    )
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for single pictures.", metavar="DIR")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("-n", "--count", help="The number of images.", metavar="N", min=1)
+    ] = 64,
+    seed: Seed = 0,
+    grid: Annotated[
+        Path | None, typer.Option(help="One picture with all of them.", metavar="FILE")
+    ] = None,
+) -> Any:
+    """Draw clean images from a trained run.
+
+    Example: blemish sample runs/br --out samples -n 64 --grid samples.png
+    """
+    if out is None and grid is None:
+        raise typer.BadParameter("nothing would be written: give --out DIR, --grid FILE or both")
+    return _command("sample").run(run, out=out, count=count, seed=seed, grid=grid)
+
+
+@app.command()
+def degrade(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="setting:N, setting:ffhq/N, a run or an artefact.")
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A clean picture, folder or other source.")
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The picture or folder written.")
+    ],
+    seed: Seed = 0,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="Where the drawn parameters are written.", metavar="FILE.jsonl"),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Use the parameters of an earlier --params.", metavar="FILE.jsonl"),
+    ] = None,
+    overwrite: Overwrite = False,
+    skip_bad: SkipBad = False,
+) -> Any:
+    """Damage clean images, and write down how.
+
+    Example: blemish degrade setting:N clean/ damaged/ --seed 1
+    """
+    return _command("degrade").run(
+        what,
+        source,
+        output,
+        seed=seed,
+        params=params,
+        replay=replay,
+        overwrite=overwrite,
+        skip_bad=skip_bad,
+    )
+
+
+@app.command()
+def inspect(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="A run, an artefact or a folder of images.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")],
+    seed: Seed = 0,
+) -> Any:
+    """Show what damage was learned: kernels, noise levels, qualities, as a page and as JSON.
+
+    Example: blemish inspect runs/br --out runs/br/inspect
+    """
+    return _command("inspect").run(what, out=out, seed=seed)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page written; default: report.html in RUN.", metavar="FILE.html"),
+    ] = None,
+) -> Any:
+    """Write one self-contained page about a run.
+
+    Example: blemish report runs/br --out br.html
+    """
+    return _command("report").run(run, out=out)
+
+
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> Any:
+    """Look at this machine: versions, devices, threads, and what to mend.
+
+    Example: blemish doctor --json
+    """
+    return _command("doctor").run(json=json)
+
+
+def _command(verb: str) -> ModuleType:
+    # By name and at call time, so that `blemish --help` does not wait for torch, without imports hidden in functions.
+    return importlib.import_module(f".commands.{COMMANDS[verb]}", __package__)
+
+
+def _pairs(overrides: Sequence[str]) -> list[str]:
+    for text in overrides:
+        if "=" not in text.strip("="):
+            raise typer.BadParameter(f"--set {text}: write --set KEY=VALUE, e.g. training.batch=32")
+    return list(overrides)
+
+
+def _sentence(error: Any) -> str:
+    return " ".join(error.format_message().split()).rstrip(".")
+
+
+def _help_of(error: Any) -> str:
+    return f"{error.ctx.command_path if error.ctx else 'blemish'} --help"
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

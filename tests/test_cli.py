@@ -1,0 +1,198 @@
+"""The command line: its surface, its exit codes, its errors, and what it hands to the commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from blemish import __version__, cli
+from blemish.cli import COMMANDS, app
+
+SURFACE = Path(__file__).with_name("cli_surface.txt")
+VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+COMPLETE = {
+    "demo": ["--out", "x", "--seed", "3"],
+    "train": ["gan", "--data", "glyphs", "--out", "x", "--set", "training.batch=8", "--seed", "3"],
+    "sample": ["r", "--grid", "g.png", "-n", "5", "--seed", "3"],
+    "degrade": ["setting:N", "in", "out", "--seed", "3"],
+    "inspect": ["r", "--out", "x", "--seed", "3"],
+    "report": ["r", "--out", "x.html"],
+    "doctor": ["--json"],
+}
+"""A right use of each verb."""
+
+
+class Recorder:
+    """Stands for a command module, and keeps what it was called with."""
+
+    def __init__(self, result: Any = None) -> None:
+        self.result = result
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self.args, self.kwargs = args, kwargs
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(cli, "_command", lambda verb: recorder)
+    return recorder
+
+
+def surface() -> list[str]:
+    lines = []
+    for verb, command in VERBS.items():
+        for parameter in command.params:
+            names = parameter.opts if parameter.opts[0].startswith("-") else [parameter.metavar]
+            lines += [f"{verb} {name}" for name in names if name != "--help"]
+    return sorted(lines)
+
+
+def test_surface_is_the_written_one() -> None:
+    written = SURFACE.read_text().splitlines()
+    added, removed = sorted({*surface()} - {*written}), sorted({*written} - {*surface()})
+    assert not removed, (
+        f"removed from the command line: {removed}; say so in CHANGELOG.md, then edit {SURFACE.name}"
+    )
+    assert not added, f"new on the command line: {added}; add these lines to {SURFACE.name}"
+    assert written == sorted(written)
+
+
+def test_every_verb_has_a_module_and_a_right_use() -> None:
+    assert set(VERBS) == set(COMMANDS) == set(COMPLETE)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_help_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([verb, "--help"]) == 0
+    assert f"Example: blemish {verb}" in capsys.readouterr().out
+    example = VERBS[verb].help.partition("Example: blemish ")[2].split()
+    words = [word for word in example[1:] if word.startswith("--")]
+    assert {f"{verb} {word}" for word in words} <= {*surface()}
+
+
+def test_help_is_the_answer_to_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in COMMANDS)
+    assert "BLEMISH_ALLOCATOR" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"blemish {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_commands_accept_what_the_command_line_hands_over(verb: str, recorder: Recorder) -> None:
+    assert cli.run([verb, *COMPLETE[verb]]) == 0
+    if importlib.util.find_spec(f"blemish.commands.{verb}") is None:
+        pytest.skip(f"there is no blemish/commands/{verb}.py yet")
+    signature = inspect.signature(importlib.import_module(f"blemish.commands.{verb}").run)
+    bound = signature.bind(*recorder.args, **recorder.kwargs)
+    assert "seed" not in signature.parameters or bound.arguments["seed"] == 3
+    assert all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "fit"),
+    [([], "none"), (["--size", "16"], "crop"), (["--size", "16", "--fit", "resize"], "resize")],
+)
+def test_nothing_is_cut_unasked(flags: list[str], fit: str, recorder: Recorder) -> None:
+    assert cli.run(["train", *COMPLETE["train"], *flags]) == 0
+    assert recorder.kwargs["fit"] == fit
+    assert recorder.kwargs["overrides"] == ["training.batch=8"]
+    assert (recorder.kwargs["device"], recorder.kwargs["precision"]) == ("auto", "32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["trian", "train", "blemish --help"]),
+        (["train"], ["RECIPE", "blemish train --help"]),
+        (["train", "gan", "--out", "x"], ["--data"]),
+        (["train", *COMPLETE["train"], "--colour", "red"], ["--colour"]),
+        (["train", *COMPLETE["train"], "--images", "many"], ["--images"]),
+        (["train", *COMPLETE["train"], "--images", "0"], ["--images", "1"]),
+        (["train", *COMPLETE["train"], "--device", "abacus"], ["--device", "cpu"]),
+        (["train", *COMPLETE["train"], "--set", "batch"], ["--set batch", "KEY=VALUE"]),
+        (["sample", "r"], ["--out", "--grid"]),
+        (["report"], ["RUN"]),
+    ],
+    ids=lambda value: " ".join(value[-2:]),
+)
+def test_wrong_usage(
+    arguments: list[str], words: list[str], recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert all(word in captured.err for word in words), captured.err
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (
+            ValueError("size 7 is odd;\n  give an even one"),
+            "error: size 7 is odd; give an even one",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "runs/x"),
+            "error: runs/x: No such file",
+        ),
+        (OSError("the disk is full"), "error: the disk is full"),
+        (ValueError(), "error: ValueError"),
+    ],
+    ids=["value", "file", "disk", "wordless"],
+)
+def test_failures_are_one_line(
+    failure: Exception, message: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.result = failure
+    assert cli.run(["report", "r"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+
+
+def test_debugging_shows_the_traceback(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder.result = ValueError("deep inside")
+    monkeypatch.setenv("BLEMISH_DEBUG", "1")
+    with pytest.raises(ValueError, match="deep inside"):
+        cli.run(["report", "r"])
+
+
+def test_mistakes_of_the_program_are_not_hidden(recorder: Recorder) -> None:
+    recorder.result = TypeError("a mistake")
+    with pytest.raises(TypeError, match="a mistake"):
+        cli.run(["report", "r"])
+
+
+@pytest.mark.parametrize(
+    ("result", "code"), [(None, 0), (0, 0), (1, 1), (KeyboardInterrupt(), 130)]
+)
+def test_exit_codes(result: Any, code: int, recorder: Recorder) -> None:
+    recorder.result = result
+    assert cli.run(["report", "r"]) == code
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from blemish.cli import run; run(['train', '--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,36 @@
+"""Sources of images, and batches of them."""
+
+from .base import BadImage, MemorySource, Source
+from .batches import (
+    Draw,
+    ImageBatches,
+    Images,
+    StreamedImages,
+    batch_indices,
+    draw,
+    load_images,
+    open_images,
+)
+from .glyphs import Glyphs
+from .images import Preparation, decode, from_pillow, to_channels
+from .open import open_source
+
+__all__ = [
+    "BadImage",
+    "Draw",
+    "Glyphs",
+    "ImageBatches",
+    "Images",
+    "MemorySource",
+    "Preparation",
+    "Source",
+    "StreamedImages",
+    "batch_indices",
+    "decode",
+    "draw",
+    "from_pillow",
+    "load_images",
+    "open_images",
+    "open_source",
+    "to_channels",
+]

@@ -1,0 +1,166 @@
+"""Pictures in a folder or in a ZIP file.
+
+Both are lists of encoded pictures, sorted by their relative paths. Files are pictures by their names'
+endings; hidden files and folders (and ``__MACOSX``) are passed over.
+
+Labels: ``dataset.json`` in NVlabs' layout, ``{"labels": [["00000/img00000000.png", 6], ...]}``, where
+it exists (its labels may be null); else, where every picture lies in a subfolder and there are at
+least two, the number of the topmost subfolder in sorted order; else none.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+from torch import Tensor
+
+from .base import BadImage, Source, summary
+from .images import SUFFIXES, decode, peek
+
+__all__ = ["Archive", "Folder", "Pictures"]
+
+
+class Pictures(Source):
+    """Encoded pictures.
+
+    Arguments:
+        title: What the source is, in a few words.
+        names: The relative path of each picture.
+        catalogue: The parsed ``dataset.json``, if there is one.
+    """
+
+    def __init__(self, title: str, names: Sequence[str], catalogue: Any = None) -> None:
+        if not names:
+            endings = " ".join(sorted(SUFFIXES))
+            raise ValueError(f"{title} holds no pictures; looked for names ending in {endings}")
+        self.title = title
+        self.names = list(names)
+        self.labels = _labels(self.names, catalogue, title)
+        self.skipped = []
+        self.channels, self.size = 3, None
+
+    @abc.abstractmethod
+    def data(self, index: int) -> bytes:
+        """Returns the content of one file."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Returns the picture's path, relative to the folder or inside the ZIP file."""
+        return self.names[index]
+
+    def label(self, index: int) -> int | None:
+        """Returns the number of the picture's class."""
+        return self.labels[index]
+
+    def describe(self) -> str:
+        """Returns one line that says what the source is."""
+        return summary(self, self.title)
+
+    def read(self, index: int) -> Tensor:
+        """Decodes one picture as it is, uint8, with shape (1, H, W) or (3, H, W)."""
+        return decode(self._content(index))
+
+    def peek(self, index: int) -> tuple[int, int, int]:
+        """Returns the picture's shape (C, H, W), from its header."""
+        return peek(self._content(index))
+
+    def _content(self, index: int) -> bytes:
+        try:
+            return self.data(index)
+        # The last two are zlib's and zipfile's words for damaged or encrypted members.
+        except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise BadImage(str(error) or type(error).__name__) from error
+
+
+@final
+class Folder(Pictures):
+    """The pictures in a folder and its subfolders, or a single picture.
+
+    Arguments:
+        path: A folder or a picture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.is_file():
+            self.root, names = path.parent, [path.name]
+        else:
+            self.root = path
+            found = (p.relative_to(path) for p in path.rglob("*") if p.is_file())
+            names = sorted(p.as_posix() for p in found if _is_picture(p.as_posix()))
+        catalogue = path / "dataset.json"
+        parsed = _parse(catalogue.read_bytes(), str(catalogue)) if catalogue.is_file() else None
+        super().__init__(str(path), names, parsed)
+
+    def data(self, index: int) -> bytes:
+        """Returns the content of one file."""
+        return (self.root / self.names[index]).read_bytes()
+
+
+@final
+class Archive(Pictures):
+    """The pictures in a ZIP file.
+
+    Arguments:
+        path: The ZIP file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path} is a broken ZIP file ({error}); copy it again") from error
+        names = sorted(name for name in self.archive.namelist() if _is_picture(name))
+        parsed = None
+        if "dataset.json" in self.archive.namelist():
+            parsed = _parse(self.archive.read("dataset.json"), f"dataset.json in {path}")
+        super().__init__(str(path), names, parsed)
+
+    def data(self, index: int) -> bytes:
+        """Returns the content of one member."""
+        return self.archive.read(self.names[index])
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
+
+
+def _parse(content: bytes, name: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON ({error}); mend or remove it") from error
+
+
+def _labels(names: Sequence[str], catalogue: Any, title: str) -> list[int | None]:
+    if catalogue is None:
+        return _labels_of_folders(names)
+    if not isinstance(catalogue, dict) or "labels" not in catalogue:
+        raise ValueError(
+            f"dataset.json of {title} has no 'labels'; add them (or null), or remove it"
+        )
+    try:
+        known = {str(name): label for name, label in catalogue["labels"] or ()}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f'"labels" of dataset.json of {title} is not a list of pairs [name, label]; mend or remove it'
+        ) from None
+    found = (known.get(name) for name in names)
+    return [label if isinstance(label, int) else None for label in found]
+
+
+def _labels_of_folders(names: Sequence[str]) -> list[int | None]:
+    tops = [name.partition("/")[0] if "/" in name else None for name in names]
+    classes = sorted({top for top in tops if top is not None})
+    if None in tops or len(classes) < 2:
+        return [None] * len(names)
+    number = {top: i for i, top in enumerate(classes)}
+    return [number[top] for top in tops if top is not None]

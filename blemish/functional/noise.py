@@ -111,6 +111,7 @@ def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
     for _ in range(math.ceil(math.log2(width))):
         middle = ((low + high) / 2).floor()
         enough: Tensor = torch.special.gammaincc(middle.clamp_min(0) + 1, mean) >= p
+        enough = enough & (middle >= 0)
         high = torch.where(enough, middle, high)
         low = torch.where(enough, low, middle)
     counts: Tensor = high

@@ -1,6 +1,7 @@
 """The full configuration of a run: what is trained, on which data, for how long.
 
-A recipe is a function that returns one of these; the command line changes single fields of it (``--set training.batch=32``).
+A recipe is a function that returns one of these; the command line changes single fields of it
+(``--set training.batch=32``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class DataConfig:
         size: The side of the square images in pixels; None takes them as they are.
         fit: How an image of another size is made to fit.
         channels: 1 for grey, 3 for RGB.
-        setting: The name of a degradation setting that damages a clean source, one frozen copy per image; None: as it is.
+        setting: The name of a setting that damages a clean source, one frozen copy of each image;
+            None takes the source as it is.
         limit: The number of images used; None uses all.
         flip: Whether images are mirrored at random.
         keep_jpeg_grid: Whether crops start at multiples of 8 pixels.
@@ -52,6 +54,7 @@ class TrainingConfig:
         precision: Number format of the networks' forward passes.
         gradient_norms: Whether each loss term's gradient norm is logged (slower).
         explode: A loss above this magnitude stops the run.
+        deterministic: Whether a GPU computes the same bits in every run (slower); a CPU does so anyway.
     """
 
     images: int
@@ -63,16 +66,18 @@ class TrainingConfig:
     precision: Literal["32", "bf16"] = "32"
     gradient_norms: bool = False
     explode: float = 1e4
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         """Checks that all cadences fall on whole iterations."""
         for name in ("images", "batch", "log_every", "sample_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(f"training.{name}={getattr(self, name)}; it must be at least 1")
         for name in ("log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) % self.batch:
                 raise ValueError(
-                    f"training.{name}={getattr(self, name)} is no multiple of training.batch={self.batch}; "
+                    f"training.{name}={getattr(self, name)} is no multiple of "
+                    f"training.batch={self.batch}; "
                     f"set it to {-(-getattr(self, name) // self.batch) * self.batch}"
                 )
 

@@ -1,0 +1,235 @@
+"""The training loop: one page, the same for every system.
+
+Progress is counted in observed images. Everything random in an iteration comes from a generator that is a function of the seed and
+of that progress, and the observed images are a function of the progress too. So a checkpoint needs no state of generators or
+loaders, and a resumed run computes the same bits as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.utils.deterministic
+from torch import Tensor
+
+from ..functional.random import generator_for, stable_hash
+from ..systems.base import System
+from .checkpoint import latest_checkpoint
+from .config import RunConfig
+from .ema import Averages
+from .interruption import interruption
+from .journal import Journal
+from .players import Player
+from .processes import Team, assemble
+from .resume import begin, save
+from .run import Hook, Run, State, TrainingDiverged, check_losses
+
+__all__ = [
+    "Batches",
+    "Hook",
+    "State",
+    "TrainResult",
+    "TrainingDiverged",
+    "build",
+    "resume_command",
+    "train",
+]
+
+
+class Batches(Protocol):
+    """A source of observed images, as a function of progress."""
+
+    def __call__(self, images_seen: int, batch: int) -> Tensor:
+        """Returns the global batch that follows the first ``images_seen`` images: in [0, 1], with shape (batch, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        state: The final state.
+        checkpoint: The newest checkpoint; None in processes other than the main one.
+        finished: Whether all images were seen; False after Ctrl-C.
+        main: Whether this is the process that writes files.
+    """
+
+    state: State
+    checkpoint: Path | None
+    finished: bool
+    main: bool
+
+
+def build(config: RunConfig) -> System:
+    """Builds a run's system; its initial weights are a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_hash(config.seed, "weights"))
+        system = config.system.build()
+    if not isinstance(system, System):
+        raise TypeError(f"config.system.build() returned a {type(system).__name__}, not a System")
+    return system
+
+
+def train(
+    system: System,
+    batches: Batches,
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: Path | bool | None = None,
+    device: str = "auto",
+    hooks: Sequence[Hook] = (),
+    command: str | None = None,
+    silent: bool = False,
+) -> TrainResult:
+    """Trains a system.
+
+    Arguments:
+        system: A freshly built system, see :func:`build`; it is moved to the device and trained in place.
+        batches: The observed images.
+        config: The run's configuration.
+        out: The run's folder; it gets ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and ``tensorboard/``.
+        resume: A run's folder or a checkpoint to go on from; True means ``out`` itself, from the start where it has no checkpoint.
+            Only into another folder may the configuration differ (a lower learning rate, say).
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        hooks: Called in the main process, see :data:`Hook`.
+        command: The command that resumes this run, printed when it is interrupted.
+        silent: Whether nothing is printed.
+
+    Raises:
+        TrainingDiverged: If a loss becomes NaN or exceeds ``config.training.explode``.
+        FileExistsError: If ``out`` holds a run and ``resume`` does not say to go on with it.
+        FileNotFoundError: If there is no whole checkpoint to resume from.
+        ValueError: If the checkpoint belongs to another configuration, or the batch cannot be split evenly.
+    """
+    training = config.training
+    team = assemble(device, training.precision)
+    run = _prepare(system, config, out, team)
+    state = run.state
+    source = begin(run, resume)
+    with (
+        _closing(team, system),
+        _deterministic(training.deterministic),
+        interruption() as asked,
+        Journal(run, source, silent) as journal,
+    ):
+        stop = False
+        if state.images == 0:
+            journal.call(hooks)
+        elif source != out:
+            save(run, journal.seconds())  # from now on this folder stands alone
+        while state.images < training.images:
+            _iterate(run, batches)
+            # Reading a number makes a GPU wait, so there it is done now and then.
+            done = state.images >= training.images
+            look = done or team.device.type == "cpu" or state.iteration % 10 == 0
+            if look or _any_cadence(state):
+                check_losses(run)
+                stop = not done and team.any(asked())
+            if done or state.images % training.log_every == 0:
+                journal.log()
+            if done or state.images % training.sample_every == 0:
+                journal.call(hooks)
+            if done or stop or state.images % training.checkpoint_every == 0:
+                save(run, journal.seconds())
+            journal.progress.update(state.images)
+            if stop:
+                text = command or resume_command(config, out)
+                journal.progress.say(f"Stopped and saved. To go on: {text}")
+                break
+        state.seconds = journal.seconds()
+    newest = latest_checkpoint(out) if team.main else None
+    return TrainResult(state, newest, state.images >= training.images, team.main)
+
+
+def resume_command(config: RunConfig, out: Path) -> str:
+    """Returns a command line that goes on with a run in its folder."""
+    words = ["blemish", "train", config.recipe, "--preset", config.preset]
+    words += ["--data", config.data.source]
+    if config.data.setting is not None:
+        words += ["--setting", config.data.setting]
+    return shlex.join([*words, "--seed", str(config.seed), "--out", str(out), "--resume"])
+
+
+def _iterate(run: Run, batches: Batches) -> None:
+    """One iteration: draw, prepare, one turn for each phase."""
+    state, team, training = run.state, run.team, run.state.config.training
+    batch = team.rows(batches(state.images, training.batch))
+    stream = generator_for(state.config.seed, "train", state.images, device=team.device)
+    generator = team.share(stream)
+    after = state.images + training.batch
+    norms = training.gradient_norms and after % training.log_every == 0
+    state.system.prepare(batch, generator, state.iteration)
+    for player in run.players:
+        if not player.due(state.iteration):
+            continue
+        name = player.phase.name
+        terms = functools.partial(
+            state.system.losses, batch=batch, generator=generator, iteration=state.iteration
+        )
+        turn = player.step(terms, team, norms=norms)
+        run.meter.add([f"loss/{name}/{term}" for term in turn.names], turn.losses)
+        run.norms |= {f"grad/{name}/{term}": norm for term, norm in turn.norms.items()}
+        if player.phase.average:
+            run.averages.update()
+    state.images = after
+    state.iteration += 1
+
+
+def _prepare(system: System, config: RunConfig, out: Path, team: Team) -> Run:
+    if config.training.batch % team.world:
+        raise ValueError(
+            f"training.batch={config.training.batch} cannot be split evenly over {team.world} processes"
+        )
+    system.to(team.device)
+    team.copy_from_main(system)
+    averages = Averages(system.parts, system.ema_decay)
+    players = [Player(system, phase) for phase in system.phases]
+    if len({player.phase.name for player in players}) < len(players):
+        raise ValueError(f"phases share a name: {', '.join(p.phase.name for p in players)}")
+    state = State(system, averages.modules, config, out, team.device)
+    return Run(state, players, averages, team)
+
+
+def _any_cadence(state: State) -> bool:
+    training = state.config.training
+    cadences = (training.log_every, training.sample_every, training.checkpoint_every)
+    return any(state.images % every == 0 for every in cadences)
+
+
+@contextlib.contextmanager
+def _closing(team: Team, system: System) -> Iterator[None]:
+    system.autocast = team.autocast
+    try:
+        yield
+    finally:
+        vars(system).pop("autocast", None)
+        team.close()
+
+
+@contextlib.contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Asks torch for kernels that give the same bits in every run, where there are any."""
+    if not (wanted and torch.cuda.is_available()):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filler: Any = torch.utils.deterministic
+    fill = filler.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    filler.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        filler.fill_uninitialized_memory = fill

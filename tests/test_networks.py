@@ -1,0 +1,239 @@
+"""Every network faces the same properties; the paper's shapes have the paper's sizes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import blemish.networks
+from blemish.configuration import decode, encode
+from blemish.functional.random import generator_for, randn
+from blemish.networks import KINDS, ResBlock, ResNetDiscriminator, ResNetGenerator, TwoHeads
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+G, D, T = ResNetGenerator.Config, ResNetDiscriminator.Config, TwoHeads.Config
+
+# name: (how to make it, the shape of its input)
+MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "generator": (G(latent=5, channels=(6, 4)).build, (3, 5)),
+    "generator-grey": (G(latent=4, channels=(5,), image_channels=1).build, (3, 4)),
+    "discriminator-odd": (D(down=(4, 6), flat=(6, 5)).build, (3, 3, 33, 47)),
+    "discriminator-grey": (D(down=(4,), flat=(4,), image_channels=1).build, (3, 1, 9, 7)),
+    "discriminator-smallest": (D(down=(4, 4), flat=()).build, (3, 3, 4, 5)),
+    "two-heads": (T(latent=5, hidden=6, outputs=9).build, (3, 5)),
+    "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
+    "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),
+    "block-up": (lambda: ResBlock(4, 4, resample="up"), (3, 4, 3, 5)),
+    "block-down": (lambda: ResBlock(3, 4, resample="down"), (3, 3, 7, 9)),
+    "block-first": (lambda: ResBlock(3, 4, resample="down", first=True), (3, 3, 7, 9)),
+}
+
+
+def _case(name: str) -> tuple[nn.Module, Tensor]:
+    make, shape = MATRIX[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return make(), randn(shape, generator_for("networks", name))
+
+
+def _flat(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    parts = output if isinstance(output, tuple) else (output,)
+    return torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts], dim=1)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    network, x = _case(name)
+    _flat(network(x)).square().mean().backward()
+    for parameter, p in network.named_parameters():
+        assert p.grad is not None, parameter
+        assert p.grad.isfinite().all(), parameter
+        assert p.grad.abs().sum() > 0, parameter
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
+    network, x = _case(name)
+    rows = torch.cat([_flat(network(row[None])) for row in x])
+    assert_close(_flat(network(x)), rows)
+    assert_close(_flat(network(x.flip(0))), rows.flip(0))
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_weights_survive_a_file(name: str, tmp_path: Path) -> None:
+    network, x = _case(name)
+    other = MATRIX[name][0]()
+    assert not torch.equal(_flat(network(x)), _flat(other(x)))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert torch.equal(_flat(network(x)), _flat(other(x)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", MATRIX)
+def test_bfloat16_errs_by_its_own_precision(name: str, device: str) -> None:
+    network, x = _case(name)
+    network, x = network.to(device), x.to(device)
+    exact = _flat(network(x))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        rough = _flat(network(x)).float()
+    # bf16 has 8 bits; a few layers add their roundings up.
+    assert (rough - exact).square().mean().sqrt() < 0.02 * exact.square().mean().sqrt()
+    assert not torch.equal(rough, exact)
+
+
+@pytest.mark.parametrize("name", [n for n in MATRIX if n != "two-heads"])
+def test_double_backward_is_right(name: str) -> None:
+    network, x = _case(name)
+    network, x = network.double(), x.double().requires_grad_()
+    weight = next(p for p in network.parameters() if p.ndim > 1)
+    direction = randn(tuple(weight.shape), generator_for("direction")).double()
+
+    def penalty() -> Tensor:
+        (slope,) = torch.autograd.grad(_flat(network(x)).sin().sum(), x, create_graph=True)
+        return slope.square().sum()
+
+    (gradient,) = torch.autograd.grad(penalty(), weight)
+    with torch.no_grad():
+        weight += 1e-6 * direction
+    above = penalty().item()
+    with torch.no_grad():
+        weight -= 2e-6 * direction
+    assert_close(
+        (gradient * direction).sum().item(), (above - penalty().item()) / 2e-6, rtol=1e-4, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (G(), 1_202_691),
+        (G(image_channels=6), 1_206_150),
+        (D(), 1_053_825),
+        (T(), 53_922),
+        (T(outputs=1), 33_282),
+        (G(latent=256, channels=(1024, 512, 256, 128, 64)), 34_237_955),
+        (D(down=(64, 128, 256, 512, 1024), flat=(1024,)), 29_017_857),
+    ],
+)
+def test_the_papers_networks_have_the_papers_size(config: G | D | T, count: int) -> None:
+    with torch.device("meta"):
+        network = config.build()
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize("resample", ["none", "up", "down"])
+@pytest.mark.parametrize("channels", [(4, 4), (3, 5)])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_block_is_what_the_paper_says(
+    resample: str, channels: tuple[int, int], *, first: bool
+) -> None:
+    block = ResBlock(*channels, resample=resample, scale=0.3, first=first).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for p in block.parameters():
+            p += 0.1 * randn(tuple(p.shape), generator_for("bias"))
+    x = randn((2, channels[0], 6, 8), generator_for("x")).double()
+    up = nn.UpsamplingNearest2d(scale_factor=2)
+    # Resampling of the shortcut as NR-GAN orders it: after the convolution down, before it up.
+    shortcut, r = x, x if first else F.relu(x)
+    if resample == "up":
+        shortcut, r = up(shortcut), up(r)
+    if isinstance(block.shortcut, nn.Conv2d):
+        shortcut = F.conv2d(shortcut, block.shortcut.weight, block.shortcut.bias)
+    r = F.conv2d(r, block.conv1.weight, block.conv1.bias, padding=1)
+    r = F.conv2d(F.relu(r), block.conv2.weight, block.conv2.bias, padding=1)
+    if resample == "down":
+        shortcut, r = F.avg_pool2d(shortcut, 2), F.avg_pool2d(r, 2)
+    assert_close(block(x), shortcut + 0.3 * r)
+    assert isinstance(block.shortcut, nn.Identity) == (channels == (4, 4) and resample == "none")
+
+
+@pytest.mark.parametrize("resample", ["up", "down"])
+def test_the_width_between_the_convolutions(resample: str) -> None:
+    middle = {"up": 5, "down": 3}[resample]
+    assert ResBlock(3, 5, resample=resample).conv1.out_channels == middle  # type: ignore[arg-type]
+    assert ResBlock(3, 5, resample="down", first=True).conv1.out_channels == 5
+
+
+def _layers(network: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    for name, layer in network.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            assert layer.bias is not None
+            yield name, layer.weight, layer.bias
+
+
+@pytest.mark.parametrize("config", [G(channels=(48, 48)), D(down=(48, 48), flat=(48,))])
+def test_weights_start_as_xavier_says(config: G | D) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = config.build()
+    for name, weight, bias in _layers(network):
+        area = weight[0, 0].numel()
+        bound = math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * area))
+        if "blocks" in name and "shortcut" not in name:
+            bound *= math.sqrt(2)
+        assert weight.abs().max() <= bound
+        if weight.numel() > 1000:
+            assert_close(weight.std().item(), bound / math.sqrt(3), rtol=0.06, atol=0)
+        assert not bias.any()
+
+
+def test_a_generators_output_gain_and_range() -> None:
+    weights = []
+    for gain in (1.0, 0.1):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            weights.append(G(latent=4, channels=(6,), output_gain=gain).build().conv.weight)
+    assert_close(weights[1], 0.1 * weights[0])
+    network, z = _case("generator")
+    images = network(100 * z)
+    assert images.shape == (3, 3, 16, 16)
+    assert G(channels=(6, 4)).size == 16
+    assert -1 <= images.min() < images.max() <= 1
+
+
+def test_two_heads_start_from_their_biases() -> None:
+    heads = T(latent=4, hidden=4, outputs=3, value_bias=1.5, mask_bias=-2.0).build()
+    value, mask = heads(torch.zeros(2, 4))
+    assert_close(value, torch.full((2, 3), 1.5))
+    assert_close(mask, torch.full((2, 3), -2.0))
+
+
+def test_two_heads_share_their_trunk() -> None:
+    heads = T(latent=4, hidden=6, outputs=3).build()
+    z = randn((2, 4), generator_for("z"))
+    hidden = F.relu(heads.linear2(F.relu(heads.linear1(z))))
+    value, mask = heads(z)
+    assert_close(value, hidden @ heads.value.weight.T)
+    assert_close(mask, hidden @ heads.mask.weight.T)
+
+
+@pytest.mark.parametrize("config", [G(latent=3), D(down=(4,)), T(mask_bias=-2.0)])
+def test_configurations_survive_json(config: G | D | T) -> None:
+    again = decode(json.loads(json.dumps(encode(config))), KINDS)
+    assert again == config
+
+
+def test_every_network_is_in_the_matrix() -> None:
+    tested = {type(module) for name in MATRIX for module in _case(name)[0].modules()}
+    written = {
+        c for c in _subclasses(nn.Module) if c.__module__.startswith(blemish.networks.__name__)
+    }
+    assert written
+    assert written <= tested, written - tested
+    assert {c.__name__ for c in written if hasattr(c, "Config")} == set(KINDS)
+
+
+def _subclasses(cls: type) -> set[type]:
+    direct = set(cls.__subclasses__())
+    return direct.union(*(_subclasses(c) for c in direct)) if direct else direct

@@ -92,7 +92,8 @@ def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
 
     With u from U[0, 1) these are Poisson counts as a deterministic function of the drawn numbers.
     Found by bisection on :math:`P(N \leq n) = Q(n + 1, \mathrm{rate})`, the regularised incomplete
-    gamma function, in float64.
+    gamma function, in float64. torch computes that function to about 4e-10, so a count can only be
+    off by one where u is as near as that to a step.
 
     Arguments:
         u: Probabilities in [0, 1).
@@ -103,7 +104,7 @@ def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
     """
     p = u.double() + torch.zeros_like(rate, dtype=torch.float64)
     mean = rate.double() + torch.zeros_like(p)
-    # Sixteen digits of probability lie within 8.3 standard deviations; small rates need some more counts.
+    # Sixteen digits of probability lie within 8.3 standard deviations, at small rates some more.
     reach = 9 * mean.sqrt() + 40
     low = torch.where(p < 1e-15, 0, (mean - reach).floor().clamp_min(0)) - 1
     high = (mean + reach).ceil()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["BadImage", "MemorySource", "Source"]
+__all__ = ["BadImage", "MemorySource", "Source", "gather"]
 
 
 class BadImage(ValueError):
@@ -26,11 +26,13 @@ class Source(abc.ABC):
     """A numbered, finite collection of images.
 
     Attributes:
+        title: What the source is, in a few words.
         channels: 1 for grey, 3 for RGB.
         size: The height and width that all images share; None where they differ.
         skipped: The images that were stepped over because they are broken, with the reasons.
     """
 
+    title: str
     channels: int
     size: tuple[int, int] | None
     skipped: list[tuple[str, str]]
@@ -53,13 +55,18 @@ class Source(abc.ABC):
             BadImage: If the image is broken.
         """
 
-    @abc.abstractmethod
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-
     def label(self, index: int) -> int | None:
         """Returns the number of the image's class, or None where it is unknown."""
         return None
+
+    def describe(self) -> str:
+        """Returns one line that says what the source is, how large and how coloured."""
+        colour = "grey" if self.channels == 1 else "RGB"
+        noun = "image" if len(self) == 1 else "images"
+        height, width = self.size or (0, 0)
+        size = f"{height}x{width} (height x width)" if self.size else "various sizes"
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"{self.title}: {len(self)} {colour} {noun}, {size}{skipped}"
 
 
 class MemorySource(Source):
@@ -109,10 +116,6 @@ class MemorySource(Source):
         """Returns the image's label."""
         return None if self.labels is None else self.labels[index]
 
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        return summary(self, self.title)
-
     def head(self, count: int | None) -> MemorySource:
         """Returns the first images; None keeps all of them."""
         return MemorySource(
@@ -135,15 +138,6 @@ class MemorySource(Source):
                 f"fit='crop' or 'resize' (--size N --fit crop)"
             )
         return self.images
-
-
-def summary(source: Source, title: str) -> str:
-    """Returns one line: the title, how many images, of which size and colour."""
-    colour = "grey" if source.channels == 1 else "RGB"
-    size = "various sizes" if source.size is None else f"{source.size[0]}x{source.size[1]}"
-    skipped = f", {len(source.skipped)} skipped" if source.skipped else ""
-    noun = "image" if len(source) == 1 else "images"
-    return f"{title}: {len(source)} {colour} {noun}, {size} (height x width){skipped}"
 
 
 def gather(images: list[Tensor]) -> Tensor | list[Tensor]:

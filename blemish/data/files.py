@@ -19,7 +19,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from .base import BadImage, Source, summary
+from .base import BadImage, Source
 from .images import SUFFIXES, decode, peek
 
 __all__ = ["Archive", "Folder", "Pictures"]
@@ -58,10 +58,6 @@ class Pictures(Source):
     def label(self, index: int) -> int | None:
         """Returns the number of the picture's class."""
         return self.labels[index]
-
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        return summary(self, self.title)
 
     def read(self, index: int) -> Tensor:
         """Decodes one picture as it is, uint8, with shape (1, H, W) or (3, H, W)."""

@@ -26,16 +26,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..functional.random import generator_for, rand
-from .base import Source, summary
+from .base import Source
 
 __all__ = ["ALPHABET", "Glyphs"]
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """The characters that are drawn unless others are chosen."""
 
-_STROKES = 6  # Stroke widths: the font's own, and up to 5 steps bolder.
+_STROKES = 5  # Stroke widths: the font's own, and up to 4 steps bolder.
 _DRAWS = 16  # Uniform numbers for each image.
-_CHUNK = 512
+_CHUNK = 64 * 16 * 16  # Pixels that are drawn at once; more would leave the cache.
 
 
 @final
@@ -77,6 +77,7 @@ class Glyphs(Source):
         self.count, self.channels, self.side = count, channels, size
         self.size = (size, size)
         self.seed, self.alphabet, self.rotation, self.shear = seed, alphabet, rotation, shear
+        self.title = f"glyphs (seed {seed}, {len(alphabet)} characters)"
         self.skipped = []
 
     def __len__(self) -> int:
@@ -94,10 +95,6 @@ class Glyphs(Source):
         """Returns the number of the image's character in the alphabet."""
         return int(self._character(self._uniforms(range(index, index + 1)))[0])
 
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        return summary(self, f"glyphs (seed {self.seed}, {len(self.alphabet)} characters)")
-
     def draw(self, indices: range) -> Tensor:
         """Draws many images at once.
 
@@ -112,8 +109,8 @@ class Glyphs(Source):
         """
         if len(indices) and not 0 <= min(indices) <= max(indices) < self.count:
             raise IndexError(f"{indices} is out of range: there are {self.count} glyphs")
-        starts = range(0, len(indices), _CHUNK)
-        parts = [self._draw(indices[start : start + _CHUNK]) for start in starts]
+        step = max(1, _CHUNK // self.side**2)
+        parts = [self._draw(indices[k : k + step]) for k in range(0, len(indices), step)]
         return (
             torch.cat(parts)
             if parts
@@ -168,7 +165,7 @@ def _grid(u: Tensor, extents: Tensor, fine: int, rotation: float, shear: float) 
     half_x = a.abs() * extents[:, 0] + b.abs() * extents[:, 1]
     half_y = c.abs() * extents[:, 0] + d.abs() * extents[:, 1]
     size = (0.62 + 0.18 * u[:, 5]) / torch.maximum(half_x, half_y)
-    room_x, room_y = 0.88 - size * half_x, 0.88 - size * half_y
+    room_x, room_y = 0.84 - size * half_x, 0.84 - size * half_y
     x = signed[:, 6] * room_x.clamp(0, 0.2)
     y = signed[:, 7] * room_y.clamp(0, 0.2)
     ticks = (torch.arange(fine, dtype=torch.float64) + 0.5) * (2 / fine) - 1
@@ -216,8 +213,10 @@ def _bank(alphabet: str, side: int) -> tuple[Tensor, Tensor]:
 def _mask(
     font: ImageFont.FreeTypeFont, character: str, stroke: int, side: int
 ) -> NDArray[np.uint8]:
-    left, top, right, bottom = font.getbbox(character, stroke_width=stroke)
-    image = Image.new("L", (side, side), 0)
-    corner = ((side - right - left) // 2, (side - bottom - top) // 2)
-    ImageDraw.Draw(image).text(corner, character, fill=255, font=font, stroke_width=stroke)
-    return np.array(image)
+    drawn = Image.new("L", (2 * side, 2 * side), 0)
+    corner = (side // 2, side // 2)
+    ImageDraw.Draw(drawn).text(corner, character, fill=255, font=font, stroke_width=stroke)
+    ink = drawn.crop(drawn.getbbox())
+    mask = Image.new("L", (side, side), 0)
+    mask.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
+    return np.array(mask)

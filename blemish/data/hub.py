@@ -13,7 +13,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from .base import BadImage, Source, summary
+from .base import BadImage, Source
 from .images import from_pillow
 
 __all__ = ["Hub", "looks_like_hub_id"]
@@ -83,7 +83,3 @@ class Hub(Source):
     def label(self, index: int) -> int | None:
         """Returns the row's class label."""
         return None if self.label_column is None else int(self.rows[index][self.label_column])
-
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        return summary(self, self.title)

@@ -25,7 +25,7 @@ from typing import NoReturn, final
 
 from torch import Tensor
 
-from .base import BadImage, MemorySource, Source, gather, summary
+from .base import BadImage, MemorySource, Source, gather
 from .cifar import find_cifar, is_batch, read_cifar
 from .files import Archive, Folder, Pictures
 from .glyphs import Glyphs
@@ -119,7 +119,8 @@ class Prepared(Source):
         skipped: Sequence[tuple[str, str]],
     ) -> None:
         self.source, self.indices, self.preparation = source, indices, preparation
-        self.channels, self.size, self.skipped = channels, size, list(skipped)
+        self.title, self.channels, self.size = source.title, channels, size
+        self.skipped = list(skipped)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -141,11 +142,6 @@ class Prepared(Source):
                 f"{self.name(index)} cannot be read ({error}); remove it, or step over broken files "
                 "with --skip-bad"
             ) from error
-
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        title = self.source.describe().partition(": ")[0]
-        return summary(self, title)
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ class _Survey:
     ) -> None:
         self.source, self.preparation, self.limit = source, preparation, limit
         self.skip_bad, self.mixed, self.progress = skip_bad, mixed, progress
-        self.title = source.describe().partition(": ")[0]
+        self.title = source.title
         step = max(1, len(source) // 32)
         shapes = [self._header(i).shape for i in range(0, len(source), step)]
         self.examples = [shape for shape in shapes if shape is not None]
@@ -256,11 +252,13 @@ class _Survey:
 
     def _visit(self, look: Callable[[int], _Seen]) -> Iterator[_Seen]:
         total = len(self.source)
-        # Small pictures cost more in Python than in the decoder: threads would only wait for each other.
+        # Small pictures cost more in Python than in the decoder: threads would only wait for each
+        # other.
         small = all(h * w <= _SMALL for _, h, w in self.examples)
-        with ThreadPoolExecutor(1 if small else min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, total, _CHUNK):
-                yield from pool.map(look, range(start, min(start + _CHUNK, total)))
+                chunk = range(start, min(start + _CHUNK, total))
+                yield from map(look, chunk) if small else pool.map(look, chunk)
                 if self.progress:
                     self.progress(min(start + _CHUNK, total), total)
 

@@ -5,10 +5,11 @@ observed images to clean ones. A *system* says how they are trained together; a 
 
 .. code-block:: python
 
-    run = blemish.load("runs/n")                       # what `blemish train` left behind
-    clean = run.prior.sample(64)                       # images in [0, 1], with shape (64, C, H, W)
+    g = torch.Generator().manual_seed(0)
+    run = blemish.load("runs/n")                   # what `blemish train` left behind
+    clean = run.prior.sample(64, generator=g)      # images in [0, 1], with shape (64, C, H, W)
     d = blemish.degradations.setting("N")
-    observed = d(clean, d.sample(clean.shape, generator=torch.Generator().manual_seed(0)))
+    observed = d(clean, d.sample(clean.shape, generator=g))
 
 Importing ``blemish`` alone loads no other library; each public name loads its module when it is first used.
 """
@@ -16,7 +17,7 @@ Importing ``blemish`` alone loads no other library; each public name loads its m
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __all__ = [
     "artefacts",
@@ -25,11 +26,13 @@ __all__ = [
     "degradations",
     "evaluation",
     "functional",
+    "load",
     "losses",
     "metrics",
     "networks",
     "priors",
     "recipes",
+    "runs",
     "systems",
     "training",
     "types",
@@ -37,9 +40,14 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# Public names that are not modules, each with the module that defines it.
+_HOMES = {"load": "runs"}
 
-def __getattr__(name: str) -> ModuleType:
+
+def __getattr__(name: str) -> Any:
     # Dynamic on purpose: the launcher and `blemish --help` must start without torch, and nothing may import upwards.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'blemish' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -49,15 +49,6 @@ app = typer.Typer(
 )
 
 
-class Device(StrEnum):
-    """Where a run computes."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
 class Precision(StrEnum):
     """The number format of the networks' forward passes."""
 
@@ -93,8 +84,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"{_sentence(error)}; see '{_help_of(error)}'", code=2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("stopped", code=130)
-    except (ValueError, OSError) as error:
-        if os.environ.get("BLEMISH_DEBUG", "0") not in ("", "0"):
+    except Exception as error:
+        if os.environ.get("BLEMISH_DEBUG", "0") not in ("", "0") or not _is_message(error):
             raise
         return _fail(_one_line(error), code=1)
     return result if isinstance(result, int) else 0
@@ -158,7 +149,9 @@ def train(
         typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
     ] = None,
     seed: Seed = 0,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+    ] = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
     size: Annotated[
         int | None, typer.Option(help="Side of the images in pixels.", metavar="N", min=1)
@@ -167,8 +160,8 @@ def train(
         Fit | None, typer.Option(help="How other sizes are brought to --size; default: crop.")
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes that read large images.", metavar="N", min=0)
-    ] = 2,
+        int, typer.Option(help="Threads that read large images.", metavar="N", min=1)
+    ] = 4,
     skip_bad: SkipBad = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in RUN.")
@@ -195,7 +188,7 @@ def train(
         setting=setting,
         images=images,
         seed=seed,
-        device=device.value,
+        device=device,
         precision=precision.value,
         size=size,
         # Without --size nothing is cut unasked: an image of another size is then an error that names the two ways.
@@ -329,6 +322,12 @@ def _sentence(error: Any) -> str:
 
 def _help_of(error: Any) -> str:
     return f"{error.ctx.command_path if error.ctx else 'blemish'} --help"
+
+
+def _is_message(error: Exception) -> bool:
+    # Wrong values and files, and the package's own exceptions, speak to the user; anything else is a mistake in the program.
+    own = type(error).__module__.partition(".")[0] == __package__
+    return own or isinstance(error, (ValueError, OSError))
 
 
 def _one_line(error: Exception) -> str:

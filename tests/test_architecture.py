@@ -31,6 +31,7 @@ LEVELS = {
     "systems": 5,
     **dict.fromkeys(("training", "photos", "evaluation"), 6),
     **dict.fromkeys(("recipes", "hub", "export"), 7),
+    "runs": 7.5,  # a run's folder: started from a recipe, read back by the commands
     "commands": 8,
     **dict.fromkeys(("cli", "webui"), 9),
     "__main__": 10,

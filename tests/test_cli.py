@@ -127,7 +127,7 @@ def test_nothing_is_cut_unasked(flags: list[str], fit: str, recorder: Recorder) 
         (["train", *COMPLETE["train"], "--colour", "red"], ["--colour"]),
         (["train", *COMPLETE["train"], "--images", "many"], ["--images"]),
         (["train", *COMPLETE["train"], "--images", "0"], ["--images", "1"]),
-        (["train", *COMPLETE["train"], "--device", "abacus"], ["--device", "cpu"]),
+        (["train", *COMPLETE["train"], "--precision", "8"], ["--precision", "bf16"]),
         (["train", *COMPLETE["train"], "--set", "batch"], ["--set batch", "KEY=VALUE"]),
         (["sample", "r"], ["--out", "--grid"]),
         (["report"], ["RUN"]),
@@ -158,8 +158,9 @@ def test_wrong_usage(
         ),
         (OSError("the disk is full"), "error: the disk is full"),
         (ValueError(), "error: ValueError"),
+        (type("Diverged", (RuntimeError,), {"__module__": "blemish.x"})("NaN"), "error: NaN"),
     ],
-    ids=["value", "file", "disk", "wordless"],
+    ids=["value", "file", "disk", "wordless", "own"],
 )
 def test_failures_are_one_line(
     failure: Exception, message: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
@@ -178,9 +179,12 @@ def test_debugging_shows_the_traceback(recorder: Recorder, monkeypatch: pytest.M
         cli.run(["report", "r"])
 
 
-def test_mistakes_of_the_program_are_not_hidden(recorder: Recorder) -> None:
-    recorder.result = TypeError("a mistake")
-    with pytest.raises(TypeError, match="a mistake"):
+@pytest.mark.parametrize("mistake", [TypeError, RuntimeError, KeyError, AssertionError])
+def test_mistakes_of_the_program_are_not_hidden(
+    mistake: type[Exception], recorder: Recorder
+) -> None:
+    recorder.result = mistake("a mistake")
+    with pytest.raises(mistake, match="a mistake"):
         cli.run(["report", "r"])
 
 

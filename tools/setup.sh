@@ -41,11 +41,13 @@ else
   fi
 fi
 
-pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 say "2/4 installing $TORCH (the largest download; some minutes on a slow line)"
+quiet=--quiet
+if [ -t 1 ]; then quiet=; fi # a person watching sees how the download goes on
 # shellcheck disable=SC2086  # pip options may follow the name of the build
-pip install $TORCH
+pip $quiet install $TORCH
 
 # The build just installed is held fixed, so that nothing below can replace it.
 fixed="$(mktemp)"
@@ -53,9 +55,9 @@ trap 'rm -f "$fixed"' EXIT
 "$VENV/bin/python" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' >"$fixed"
 
 say "3/4 installing the tested versions of requirements/*.txt beside $(cat "$fixed")"
-pip install --constraint "$fixed" -r requirements/runtime.txt -r requirements/dev.txt
+pip -qq install --constraint "$fixed" -r requirements/runtime.txt -r requirements/dev.txt
 
 say "4/4 installing blemish itself, editable"
-pip install --no-deps --no-build-isolation --editable .
+pip -qq install --no-deps --no-build-isolation --editable .
 
 say "done: $VENV/bin/blemish --help"

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from blemish.functional.random import generator_for, rand, randn
+from blemish.metrics import psnr, sharpness, ssim, wasserstein1
+
+
+def pair(channels: int = 3, height: int = 17, width: int = 21) -> tuple[Tensor, Tensor]:
+    g = generator_for("pair", channels, height, width)
+    x = rand((3, channels, height, width), g)
+    return x, (x + 0.1 * randn(x.shape, g)).clamp(0, 1)
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    return (255 * x).round().to(torch.uint8)
+
+
+def slow_ssim(x: Tensor, y: Tensor) -> float:
+    g = [[math.exp(-(i * i + j * j) / 4.5) for j in range(-5, 6)] for i in range(-5, 6)]
+    w = torch.tensor(g, dtype=torch.float64) / sum(map(sum, g))
+    values = []
+    for plane_x, plane_y in zip(x.double(), y.double(), strict=True):
+        for i in range(x.shape[1] - 10):
+            for j in range(x.shape[2] - 10):
+                a, b = plane_x[i : i + 11, j : j + 11], plane_y[i : i + 11, j : j + 11]
+                m, n = (w * a).sum(), (w * b).sum()
+                v, u, c = (w * (a - m) ** 2).sum(), (w * (b - n) ** 2).sum(), 0.0
+                c = (w * (a - m) * (b - n)).sum()
+                top = (2 * m * n + 1e-4) * (2 * c + 9e-4)
+                values.append(top / ((m * m + n * n + 1e-4) * (v + u + 9e-4)))
+    return float(sum(values) / len(values))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+def test_agree_with_scikit_image(channels: int, kind: str) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    x, y = pair(channels)
+    if kind == "uint8":
+        x, y = to_bytes(x), to_bytes(y)
+    peak = 255 if kind == "uint8" else 1.0
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for i in range(len(x)):
+        a, b = x[i].numpy(), y[i].numpy()
+        expected = metrics.peak_signal_noise_ratio(a, b, data_range=peak)
+        assert float(psnr(x, y)[i]) == pytest.approx(expected, abs=1e-4)
+        expected = metrics.structural_similarity(a, b, data_range=peak, channel_axis=0, **options)
+        assert float(ssim(x, y)[i]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (12, 14)])
+def test_ssim_agrees_with_loops(size: tuple[int, int]) -> None:
+    x, y = pair(2, *size)
+    expected = [slow_ssim(a, b) for a, b in zip(x, y, strict=True)]
+    torch.testing.assert_close(ssim(x, y), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("error", [0.5, 0.1, 1 / 255])
+def test_psnr_of_a_constant_error(error: float) -> None:
+    x = torch.full((2, 3, 5, 4), 0.25, dtype=torch.float64)
+    expected = torch.full((2,), -20 * math.log10(error), dtype=torch.float64)
+    torch.testing.assert_close(psnr(x, x + error), expected)
+    # Twice the range is a ratio four times as large.
+    torch.testing.assert_close(psnr(x, x + error, 2.0), expected + 20 * math.log10(2))
+
+
+def test_equal_images_are_perfect() -> None:
+    x, _ = pair()
+    assert psnr(x, x).isposinf().all()
+    torch.testing.assert_close(ssim(x, x), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_fidelity_is_symmetric_and_turns_with_the_images(metric) -> None:
+    x, y = pair()
+    torch.testing.assert_close(metric(x, y), metric(y, x))
+    turned = metric(x.transpose(-1, -2).flip(-1), y.transpose(-1, -2).flip(-1))
+    torch.testing.assert_close(metric(x, y), turned)
+    torch.testing.assert_close(metric(3 * x, 3 * y, 3.0), metric(x, y))
+
+
+def test_psnr_does_not_see_a_common_shift_and_ssim_does() -> None:
+    x, y = pair()
+    x, y = x.double(), y.double()
+    torch.testing.assert_close(psnr(x + 0.2, y + 0.2), psnr(x, y))
+    assert ((ssim(x + 0.2, y + 0.2) - ssim(x, y)).abs() > 1e-4).all()
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_fidelity_falls_with_noise(metric) -> None:
+    x, _ = pair()
+    noise = randn(x.shape, generator_for("noise"))
+    values = torch.stack([metric(x, x + s * noise) for s in (0.01, 0.03, 0.1, 0.3)])
+    assert (values.diff(dim=0) < 0).all()
+
+
+def test_refuses_pairs_that_do_not_fit() -> None:
+    x, _ = pair()
+    with pytest.raises(ValueError, match="same shape"):
+        psnr(x, x[:, :1])
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(x[..., :10], x[..., :10])
+    with pytest.raises(ValueError, match="data_range is 0"):
+        psnr(x, x, 0)
+    with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
+        sharpness(x[0])
+    with pytest.raises(TypeError, match="int64"):
+        psnr(x.long(), x.long())
+    with pytest.raises(ValueError, match="3x3"):
+        sharpness(x[..., :2])
+
+
+def test_sharpness_of_known_pictures() -> None:
+    i, j = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    pictures = torch.stack([0.1 * i + 0.2 * j + 0.3, 0.5 * i * i, (i + j) % 2])[:, None]
+    torch.testing.assert_close(
+        sharpness(pictures), torch.tensor([0.0, 1.0, 4.0]), atol=1e-6, rtol=0
+    )
+
+
+def test_sharpness_agrees_with_loops() -> None:
+    x, _ = pair(2, 5, 6)
+    x = to_bytes(x)
+    planes, total = x.double() / 255, torch.zeros(3, dtype=torch.float64)
+    for i in range(1, 4):
+        for j in range(1, 5):
+            around = planes[..., i - 1, j] + planes[..., i + 1, j]
+            around = around + planes[..., i, j - 1] + planes[..., i, j + 1]
+            total += (4 * planes[..., i, j] - around).abs().mean(dim=1)
+    torch.testing.assert_close(sharpness(x), (total / 12).float())
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (50, 50), (40, 7), (1, 9)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_wasserstein_agrees_with_scipy(n: int, m: int, ties: bool) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    g = generator_for("wasserstein", n, m)
+    a, b = randn((n,), g), 2 * randn((m,), g) + 1
+    if ties:
+        a, b = a.round(), b.round()
+    expected = stats.wasserstein_distance(a.double().numpy(), b.double().numpy())
+    assert wasserstein1(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_wasserstein_of_equal_sizes_is_the_mean_gap_of_sorted_values() -> None:
+    a, b = randn((2, 30), generator_for("sorted")).double()
+    expected = float((a.sort().values - b.sort().values).abs().mean())
+    assert wasserstein1(a, b) == pytest.approx(expected, rel=1e-12)
+    assert wasserstein1(a, a.flip(0)) == 0
+    assert wasserstein1(a, a + 0.25) == pytest.approx(0.25, rel=1e-12)
+    # A sample and its copies are one distribution.
+    assert wasserstein1(a.repeat(3), b) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(0), torch.zeros(2, 2), torch.tensor([torch.nan])])
+def test_wasserstein_refuses_what_is_no_sample(bad: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"^b "):
+        wasserstein1(torch.zeros(3), bad)

@@ -74,6 +74,20 @@ def test_every_pickle_protocol_is_read(tmp_path, protocol, order):
     assert load_images(open_source(path)).equal(expected(range(5, 6)))
 
 
+def test_other_tar_files_are_refused(tmp_path):
+    path = tmp_path / "other.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(__file__, "data_batch.txt")
+    with pytest.raises(ValueError, match=r"no test batches of CIFAR-10; batches found: none"):
+        open_source(path)
+    write_batches(tmp_path / "batches", "binary")
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(tmp_path / "batches", "batches")
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(ValueError, match="broken tar file"):
+        open_source(path)
+
+
 class Malicious:
     def __init__(self, function, *arguments):
         self.call = (function, arguments)

@@ -166,6 +166,13 @@ def test_mixed_sizes_are_allowed_on_request(tmp_path, memory):
     assert crops.at(0).shape == (2, 3, 8, 8)
 
 
+@pytest.mark.parametrize("name", ["../a.png", "/a.png", "b/../../a.png", "c:a.png"])
+def test_zip_files_with_paths_that_lead_out_are_refused(tmp_path, name):
+    path = write(tmp_path / "x.zip", {"good.png": png(pixels(0)), name: png(pixels(1))})
+    with pytest.raises(ValueError, match="leads out of it"):
+        open_source(path)
+
+
 def test_progress_counts_files(tmp_path):
     write(tmp_path, {f"{i}.png": png(pixels(i)) for i in range(3)})
     seen = []

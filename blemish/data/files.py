@@ -105,6 +105,9 @@ class Archive(Pictures):
 
     Arguments:
         path: The ZIP file.
+
+    Raises:
+        ValueError: If it is broken, or has members that lie outside of it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,6 +116,11 @@ class Archive(Pictures):
         except zipfile.BadZipFile as error:
             raise ValueError(f"{path} is a broken ZIP file ({error}); copy it again") from error
         names = sorted(name for name in self.archive.namelist() if _is_picture(name))
+        # Names become the paths of files that are written for these pictures.
+        if outside := [name for name in names if _is_outside(name)]:
+            raise ValueError(
+                f"{path} holds {outside[0]!r}, a path that leads out of it; pack it anew"
+            )
         parsed = None
         if "dataset.json" in self.archive.namelist():
             parsed = _parse(self.archive.read("dataset.json"), f"dataset.json in {path}")
@@ -125,8 +133,13 @@ class Archive(Pictures):
 
 def _is_picture(name: str) -> bool:
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    parts = (part for part in path.parts if part != "..")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
     return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
+
+
+def _is_outside(name: str) -> bool:
+    return ".." in PurePosixPath(name).parts or "\\" in name or ":" in name or name[:1] == "/"
 
 
 def _parse(content: bytes, name: str) -> Any:

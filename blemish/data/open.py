@@ -272,7 +272,7 @@ class _Survey:
         common, times = counts.most_common(1)[0]
         others = [(name, _by(*size)) for name, size in sizes if size != common]
         raise ValueError(
-            f"{self.title}: images have different sizes; {times} are {_by(*common)}, but "
+            f"{self.title}: images have different sizes (height x width): {times} are {_by(*common)}, but "
             f"{_five(others)}; choose a size with --size N and --fit crop or --fit resize"
         )
 

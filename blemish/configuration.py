@@ -66,6 +66,9 @@ def decode(data: Any, kinds: Kinds) -> Any:
         raise ValueError(
             f"{name} has no field {unknown[0]!r}{_nearest(unknown[0], known)}; it has {', '.join(sorted(known))}"
         )
+    needed = {f.name for f in dataclasses.fields(kinds[name]) if _is_required(f)}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"{name} needs the field {missing[0]!r}, which is not given")
     return kinds[name](**values)
 
 
@@ -91,48 +94,73 @@ def override(config: Any, path: str, text: str) -> Any:
         if not dataclasses.is_dataclass(current):
             raise ValueError(f"{head!r} is {current!r}: it has no field {rest!r}")
         return dataclasses.replace(config, **{head: override(current, rest, text)})
-    if dataclasses.is_dataclass(current):
+    hint = typing.get_type_hints(type(config))[head]
+    if dataclasses.is_dataclass(current) and not _is_none(text, hint):
         raise ValueError(
             f"{head!r} is a group of fields; set one of {', '.join(f.name for f in dataclasses.fields(current))}"
         )
-    hint = typing.get_type_hints(type(config))[head]
     return dataclasses.replace(config, **{head: _parse(text, hint, head)})
 
 
 def _parse(text: str, hint: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if type(None) in arguments and text.lower() in ("none", "null"):
+        if _is_none(text, hint):
             return None
-        return _parse(text, next(a for a in arguments if a is not type(None)), name)
+        return _parse_any(text, [a for a in arguments if a is not type(None)], name)
     if origin is typing.Literal:
-        if text not in arguments:
+        if text not in map(str, arguments):
             raise ValueError(
                 f"{name}={text!r} is not allowed; choose {', '.join(map(repr, arguments))}"
             )
-        return text
+        return next(a for a in arguments if str(a) == text)
     if origin is tuple:
-        items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
-        return tuple(
-            _parse(
-                item,
-                arguments[min(i, len(arguments) - 1)]
-                if arguments[-1] is not Ellipsis
-                else arguments[0],
-                name,
-            )
-            for i, item in enumerate(items)
-        )
+        return _parse_tuple(text, arguments, name)
     if hint is bool:
         if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
             raise ValueError(f"{name}={text!r} is not a truth value; write true or false")
         return text.lower() in ("true", "1", "yes")
+    if dataclasses.is_dataclass(hint):
+        raise ValueError(f"{name} is a group of fields and cannot be set to {text!r}")
     try:
         return hint(text)
     except (TypeError, ValueError):
         raise ValueError(
             f"{name}={text!r} cannot be read as {getattr(hint, '__name__', hint)}"
         ) from None
+
+
+def _parse_any(text: str, hints: list[Any], name: str) -> Any:
+    """Reads a text as the first of several types that it fits."""
+    for hint in hints[:-1]:
+        try:
+            return _parse(text, hint, name)
+        except ValueError:
+            continue
+    return _parse(text, hints[-1], name)
+
+
+def _parse_tuple(text: str, hints: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(items)
+    if len(items) != len(hints):
+        raise ValueError(
+            f"{name}={text!r} has {len(items)} values; it takes {len(hints)}, joined by commas"
+        )
+    return tuple(_parse(item, hint, name) for item, hint in zip(items, hints, strict=True))
+
+
+def _is_none(text: str, hint: Any) -> bool:
+    return type(None) in typing.get_args(hint) and text.lower() in ("none", "null")
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return (
+        field.init
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    )
 
 
 def _nearest(name: str, names: typing.Iterable[str]) -> str:

@@ -4,8 +4,9 @@ A degradation is split into two calls, drawing and applying:
 
 .. math:: \theta \sim p(\theta), \qquad y = d(x, \theta).
 
-The drawn :math:`\theta` is a :class:`Params`: a frozen dataclass of tensors whose first dimension is the batch. It holds *every*
-random number that the degradation will use, so that applying it is a function of the image and of the params alone.
+The drawn :math:`\theta` is a :class:`Params`: a frozen dataclass of tensors whose first dimension
+is the batch. It holds *every* random number that the degradation will use, so that applying it is a
+function of the image and of the params alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Leaf = "Tensor | Params | tuple[Params, ...]"
 class Params:
     """The drawn parameters of a degradation, batch first.
 
-    Fields of subclasses are tensors with shape (B, ...), other :class:`Params`, or tuples of :class:`Params`.
+    Fields of subclasses are tensors with shape (B, ...), other :class:`Params`, or tuples of
+    :class:`Params`.
     """
 
     def tensors(self) -> dict[str, Tensor]:
@@ -39,10 +41,14 @@ class Params:
 
     def replace_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
         """Returns a copy whose tensors are those of the given names (as written by :meth:`tensors`)."""
-        return _rebuild(self, tensors, prefix="")
+        copy: Self = _rebuild(self, tensors, prefix="")
+        return copy
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy moved or cast as by :meth:`torch.Tensor.to`; a dtype is applied to floating tensors only."""
+        """Returns a copy moved or cast as by :meth:`torch.Tensor.to`.
+
+        A dtype is applied to floating tensors only.
+        """
         return self.map(
             lambda t: (
                 t.to(*args, **kwargs)
@@ -61,10 +67,22 @@ class Params:
             {name: function(tensor) for name, tensor in self.tensors().items()}
         )
 
+    def summary(self) -> dict[str, Tensor]:
+        """Returns what one would say of each sample: numbers by name, each with shape (B,).
+
+        By default these are the floating fields that hold one number for each sample.
+        """
+        named = self.tensors().items()
+        return {name: t for name, t in named if t.ndim == 1 and t.is_floating_point()}
+
     def __getitem__(self, index: int | slice | Tensor | Sequence[int]) -> Self:
         """Selects samples; an integer keeps the batch dimension, with length 1."""
-        rows = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return self.map(lambda t: t[rows])
+        if not isinstance(index, int):
+            return self.map(lambda t: t[index])
+        if not -len(self) <= index < len(self):
+            # Without this error, a loop over params would never end.
+            raise IndexError(f"there is no sample {index} in a batch of {len(self)}")
+        return self.map(lambda t: t[slice(index, index + 1 or None)])
 
     def __len__(self) -> int:
         """Returns the batch size B."""

@@ -5,12 +5,14 @@ Every ``sample`` in the package draws through :func:`rand` and :func:`randn`, wh
 * a :class:`torch.Generator`: one stream for the whole batch, on the generator's device (training);
 * a sequence of B generators: row :math:`i` is drawn from generator :math:`i` alone, so that a sample is the same in any batch
   (frozen degraded copies and everything written to disk: one generator per (seed, index), on the CPU);
-* a :class:`Shard`: the rows of one process out of a batch that all processes draw alike, so that the number of processes does not change the numbers.
+* a :class:`Shard`: the rows of one process out of a batch that all processes draw alike, so that the number of
+  processes does not change the numbers.
 """
 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +53,7 @@ Randomness = torch.Generator | Sequence[torch.Generator] | Shard
 
 def stable_hash(*parts: int | str) -> int:
     """Returns a 63-bit integer that depends on the parts alone, the same on every machine and in every run."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join(_label(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -86,19 +88,37 @@ def randn(shape: Sequence[int], generator: Randomness) -> Tensor:
 
 def uniform(shape: Sequence[int], low: float, high: float, generator: Randomness) -> Tensor:
     """Draws from U[low, high), float32, with shape (B, ...), on the generator's device."""
-    return low + (high - low) * rand(shape, generator)
+    values = low + (high - low) * rand(shape, generator)
+    if high <= low:
+        return values
+    # Rounding can reach the upper end, which does not belong to the range.
+    ends = torch.tensor([high, low], dtype=torch.float32)
+    return values.clamp(max=float(torch.nextafter(ends[0], ends[1])))
+
+
+def _label(part: int | str) -> str:
+    # A number from an array hashes as the plain integer that it equals.
+    return f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}"
 
 
 def _draw(function: Callable[..., Tensor], shape: Sequence[int], generator: Randomness) -> Tensor:
     batch, *rest = shape
     if isinstance(generator, torch.Generator):
-        return function(shape, generator=generator, device=generator.device)
+        return function(
+            tuple(shape), generator=generator, device=generator.device, dtype=torch.float32
+        )
     if isinstance(generator, Shard):
         g = generator.generator
-        rows = function((batch * generator.world, *rest), generator=g, device=g.device)
+        rows = function(
+            (batch * generator.world, *rest), generator=g, device=g.device, dtype=torch.float32
+        )
         return rows[generator.rank * batch : (generator.rank + 1) * batch]
     if len(generator) != batch:
         raise ValueError(
             f"got {len(generator)} generators for a batch of {batch}; give one generator for each sample"
         )
-    return torch.stack([function(rest, generator=g, device=g.device) for g in generator])
+    if not batch:
+        return torch.empty(tuple(shape), dtype=torch.float32)
+    return torch.stack(
+        [function(rest, generator=g, device=g.device, dtype=torch.float32) for g in generator]
+    )

@@ -1,0 +1,94 @@
+"""Degradations: known, composed, named and learned."""
+
+from __future__ import annotations
+
+from ..networks import KINDS as NETWORKS
+from .base import Degradation, Differentiable, Linear
+from .blur import Blur, BlurParams
+from .compose import Chain, ChainParams, Fixed, Identity, Partial, PartialParams, is_differentiable
+from .frozen import FrozenSource, degrade_batch, freeze, to_uint8
+from .jpeg import JPEG, DifferentiableJPEG, JPEGParams
+from .laws import KINDS as LAWS
+from .laws import (
+    AnisotropicGaussianLaw,
+    BankLaw,
+    DiskLaw,
+    GaussianLaw,
+    KernelLaw,
+    MixtureLaw,
+    MotionLaw,
+    QualityLaw,
+    ReadShotLaw,
+)
+from .learned import ConstantBlur, ConstantJPEG, LearnedBlur, LearnedJPEG, LearnedNoise
+from .noise import GaussianNoise, PoissonNoise, ReadShotNoise, ReadShotParams
+from .settings import SETTINGS, setting, simulator
+from .transform import Transform, as_transform
+
+__all__ = [
+    "DEGRADATIONS",
+    "JPEG",
+    "KINDS",
+    "SETTINGS",
+    "AnisotropicGaussianLaw",
+    "BankLaw",
+    "Blur",
+    "BlurParams",
+    "Chain",
+    "ChainParams",
+    "ConstantBlur",
+    "ConstantJPEG",
+    "Degradation",
+    "Differentiable",
+    "DifferentiableJPEG",
+    "DiskLaw",
+    "Fixed",
+    "FrozenSource",
+    "GaussianLaw",
+    "GaussianNoise",
+    "Identity",
+    "JPEGParams",
+    "KernelLaw",
+    "LearnedBlur",
+    "LearnedJPEG",
+    "LearnedNoise",
+    "Linear",
+    "MixtureLaw",
+    "MotionLaw",
+    "Partial",
+    "PartialParams",
+    "PoissonNoise",
+    "QualityLaw",
+    "ReadShotLaw",
+    "ReadShotNoise",
+    "ReadShotParams",
+    "Transform",
+    "as_transform",
+    "degrade_batch",
+    "freeze",
+    "is_differentiable",
+    "setting",
+    "simulator",
+    "to_uint8",
+]
+
+DEGRADATIONS: dict[str, type] = {
+    "Blur": Blur.Config,
+    "Chain": Chain.Config,
+    "ConstantBlur": ConstantBlur.Config,
+    "ConstantJPEG": ConstantJPEG.Config,
+    "DifferentiableJPEG": DifferentiableJPEG.Config,
+    "GaussianNoise": GaussianNoise.Config,
+    "Identity": Identity.Config,
+    "JPEG": JPEG.Config,
+    "LearnedBlur": LearnedBlur.Config,
+    "LearnedJPEG": LearnedJPEG.Config,
+    "LearnedNoise": LearnedNoise.Config,
+    "Partial": Partial.Config,
+    "PoissonNoise": PoissonNoise.Config,
+    "ReadShotNoise": ReadShotNoise.Config,
+}
+"""The degradations that a configuration may name."""
+
+KINDS: dict[str, type] = {**NETWORKS, **LAWS, **DEGRADATIONS}
+"""All classes that the configuration of a degradation may contain."""

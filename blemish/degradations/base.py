@@ -1,13 +1,15 @@
 r"""What a degradation is.
 
-A degradation maps a clean image :math:`x` to an observed image :math:`y`. Drawing its parameters and applying them are two calls:
+A degradation maps a clean image :math:`x` to an observed image :math:`y`. Drawing its parameters
+and applying them are two calls:
 
 .. code-block:: python
 
     params = d.sample((B, C, H, W), generator=g)   # every random number it will use, noise included
     y = d(x, params)                               # a function of x and params alone
 
-What else it can do is said by its type, and the property tests key on these types: :class:`Differentiable`, :class:`Linear`.
+What else it can do is said by its type, and the property tests key on these types:
+:class:`Differentiable`, :class:`Linear`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from ..functional.random import Randomness
 from ..types import Params, Shape
 
-__all__ = ["Degradation", "Differentiable", "Linear", "P"]
+__all__ = ["Degradation", "Differentiable", "Linear"]
 
 P = TypeVar("P", bound=Params)
 
@@ -29,15 +31,14 @@ class Degradation(nn.Module, abc.ABC, Generic[P]):
     """Maps clean images to observed ones.
 
     Attributes:
-        scale: The factor by which images become smaller; y has shape (B, C, H / scale, W / scale).
+        scale: The factor by which images shrink; y has shape (B, C, H / scale, W / scale).
+        needs_range: Whether the images it is applied to must lie in [0, 1]; a chain clamps them.
     """
 
     scale: int = 1
-
-    @property
-    @abc.abstractmethod
-    def config(self) -> Any:
-        """A frozen dataclass whose ``build()`` makes this degradation again (without its weights)."""
+    needs_range: bool = False
+    config: Any
+    """A frozen dataclass whose ``build()`` makes this degradation again, without its weights."""
 
     @abc.abstractmethod
     def sample(self, shape: Shape, *, generator: Randomness) -> P:
@@ -52,14 +53,21 @@ class Degradation(nn.Module, abc.ABC, Generic[P]):
     def forward(self, x: Tensor, params: P) -> Tensor:
         """Applies drawn parameters.
 
+        Components do not clamp, except where clipping is part of the operator itself, as in a JPEG
+        decoder.
+
         Arguments:
             x: Images in [0, 1], with shape (B, C, H, W).
             params: What :meth:`sample` drew for this shape.
 
         Returns:
-            The observed images, with shape (B, C, H / scale, W / scale). Components do not clamp, except where clipping is part of the
-            operator itself (a JPEG decoder).
+            The observed images, with shape (B, C, H / scale, W / scale).
         """
+
+    def __call__(self, x: Tensor, params: P) -> Tensor:
+        """Applies drawn parameters; see :meth:`forward`."""
+        y: Tensor = super().__call__(x, params)
+        return y
 
 
 class Differentiable(Degradation[P]):
@@ -71,4 +79,9 @@ class Linear(Differentiable[P]):
 
     @abc.abstractmethod
     def adjoint(self, y: Tensor, params: P) -> Tensor:
-        r"""Applies the adjoint operator, :math:`\langle A x, y \rangle = \langle x, A^* y \rangle`."""
+        r"""Applies the adjoint operator, :math:`\langle A x, y \rangle = \langle x, A^* y \rangle`.
+
+        Arguments:
+            y: Observed images, with shape (B, C, H / scale, W / scale).
+            params: What :meth:`sample` drew.
+        """

@@ -1,0 +1,67 @@
+"""Recipes: functions that return a full run configuration, by name in one explicit dictionary."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ..configuration import decode
+from ..degradations import KINDS as DEGRADATION_KINDS
+from ..priors import KINDS as PRIOR_KINDS
+from ..systems import KINDS as SYSTEM_KINDS
+from ..training.config import DataConfig, RunConfig, TrainingConfig
+from .presets import PRESETS, Preset
+from .robust_gans import ROBUST_GANS, Recipe
+
+__all__ = ["PRESETS", "RECIPES", "Preset", "Recipe", "configure", "decode_run"]
+
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS}
+"""All recipes by name."""
+
+_KINDS: dict[str, type] = {
+    **DEGRADATION_KINDS,
+    **PRIOR_KINDS,
+    **SYSTEM_KINDS,
+    "DataConfig": DataConfig,
+    "RunConfig": RunConfig,
+    "TrainingConfig": TrainingConfig,
+}
+
+
+def configure(recipe: str, preset: str, setting: str | None = None) -> RunConfig:
+    """Returns the configuration of a run.
+
+    Arguments:
+        recipe: A name in :data:`RECIPES`.
+        preset: A name in :data:`PRESETS`.
+        setting: The name of a degradation setting, or None. With ``ffhq128`` a letter alone means
+            that letter for FFHQ.
+
+    Raises:
+        ValueError: If a name is unknown; the message lists the allowed ones.
+    """
+    if recipe not in RECIPES:
+        close = difflib.get_close_matches(recipe, RECIPES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown recipe {recipe!r}{hint}; choose one of {', '.join(RECIPES)}")
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    if setting is not None and "/" not in setting:
+        setting = PRESETS[preset].family + setting
+    return RECIPES[recipe](preset, setting)
+
+
+def decode_run(document: Mapping[str, Any]) -> RunConfig:
+    """Rebuilds the configuration that a run's ``config.json`` holds.
+
+    Arguments:
+        document: The JSON document.
+
+    Raises:
+        ValueError: If it is no run's configuration, or names unknown kinds or fields.
+    """
+    run = decode(document, _KINDS)
+    if not isinstance(run, RunConfig):
+        raise ValueError("this is not the configuration of a run: it has no recipe")
+    return run

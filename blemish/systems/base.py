@@ -1,11 +1,12 @@
 r"""What a system is: how parts are trained together.
 
-A system holds networks and says, as data, in which phases they are trained. The training loop knows nothing else about it:
+A system holds networks and says, as data, in which phases they are trained. The training loop knows
+nothing else about it:
 
 .. code-block:: python
 
     for phase in system.phases:
-        losses = system.losses(phase.name, batch, generator)   # named, weighted terms; their sum is minimised
+        losses = system.losses(phase.name, batch, generator, iteration)   # their sum is minimised
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ..functional.random import Randomness
 
-__all__ = ["Group", "Phase", "System"]
+__all__ = ["Group", "Phase", "Strength", "System"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,23 @@ class Phase:
     average: bool = False
 
 
+class Strength(NamedTuple):
+    """A learned strength and the range in which it is plausible.
+
+    Attributes:
+        value: The mean since the last report.
+        sane: The lowest and the highest plausible value.
+    """
+
+    value: float
+    sane: tuple[float, float]
+
+
 class System(nn.Module, abc.ABC):
     """Networks and the losses by which they are trained together.
 
     Attributes:
-        autocast: A context in which networks run in the training precision; set by the training loop.
+        autocast: A context in which networks run in the training precision; set by the loop.
     """
 
     autocast: Callable[[], AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
@@ -77,21 +90,30 @@ class System(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
-        """The artefacts that training produces, by name: ``prior``, ``degradation``, ``restorer``. They are what is averaged (EMA)."""
+        """What training is for, by name: ``prior``, ``degradation``, ``restorer``.
+
+        Their moving averages are kept, and saved as artefacts.
+        """
 
     @property
     @abc.abstractmethod
     def ema_decay(self) -> float:
-        """The decay of the moving average of the parts, per iteration."""
+        """The decay of the moving averages, per iteration."""
 
     def prepare(self, batch: Tensor, generator: Randomness, iteration: int) -> None:
-        """Runs once an iteration, before the phases."""
+        """Runs once an iteration, before the phases; by default it does nothing.
+
+        Arguments:
+            batch: Observed images in [0, 1] of this process, with shape (B, C, H, W).
+            generator: The source of randomness.
+            iteration: The number of finished iterations.
+        """
 
     @abc.abstractmethod
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int
     ) -> dict[str, Tensor]:
-        """Returns the weighted loss terms of a phase; their sum is minimised.
+        """Returns the weighted loss terms of a phase, scalars; their sum is minimised.
 
         Arguments:
             phase: The name of one of :attr:`phases`.
@@ -100,6 +122,6 @@ class System(nn.Module, abc.ABC):
             iteration: The number of finished iterations.
         """
 
-    @abc.abstractmethod
-    def strengths(self) -> dict[str, tuple[float, tuple[float, float]]]:
-        """Returns learned strengths since the last call, each with its sane range (low, high); the loop logs them and warns outside it."""
+    def strengths(self) -> dict[str, Strength]:
+        """Returns learned strengths since the last call, for the log and its warnings."""
+        return {}

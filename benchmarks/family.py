@@ -1,0 +1,182 @@
+"""The robust GAN family at 16 x 16 pixels: does each robust GAN beat the plain one?
+
+    python benchmarks/family.py --out docs/results/family --fashion-mnist FOLDER --cifar10 FOLDER
+
+Each cell (data, setting, recipe, seed) is one run on one thread; two run at a time. A cell that has its
+JSON file is not run again, and one that was interrupted goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blemish.commands.sample import sample_images
+from blemish.data import Images, load_images, open_source
+from blemish.degradations import freeze, setting, to_uint8
+from blemish.functional.random import generator_for
+from blemish.metrics import effnet_lite0, extract, frechet, wasserstein1
+from blemish.recipes import configure
+from blemish.runs import Run, change, start
+
+COUNT = 3000
+SETTINGS = {
+    "D": ("gan", "br-gan", "ambient-gan"),
+    "R": ("gan", "nr-gan", "ambient-gan"),
+    "N": ("gan", "bncr-gan", "ambient-gan"),
+    "J": ("gan", "cr-gan"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    data: str
+    setting: str
+    recipe: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.data}-{self.setting}-{self.recipe}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    train: str
+    test: str
+    preset: str
+
+
+@lru_cache(maxsize=2)
+def observed(source: str, channels: int, letter: str, seed: int) -> torch.Tensor:
+    return freeze(setting(letter), clean(source, channels), seed=seed)
+
+
+@lru_cache(maxsize=2)
+def clean(source: str, channels: int) -> torch.Tensor:
+    return load_images(open_source(source, size=16, fit="resize", channels=channels))
+
+
+def pick(images: torch.Tensor, *parts: int | str) -> torch.Tensor:
+    """Returns COUNT images at random: sources are sorted by class."""
+    return (
+        images[torch.randperm(len(images), generator=generator_for(*parts))[:COUNT]].float() / 255
+    )
+
+
+def summaries(run: Run, seed: int) -> dict[str, Any]:
+    """Returns what was learned beside what is true, by quantity."""
+    shape = (COUNT, *run.prior.shape)
+    truth = run.truth()
+    assert truth is not None
+    with torch.no_grad():
+        learned = run.degradation.sample(shape, generator=generator_for(seed, "l")).summary()
+        true = truth.sample(shape, generator=generator_for(seed, "t")).summary()
+    rows: dict[str, Any] = {}
+    for name, values in learned.items():
+        rows[name] = {"mean": values.mean().item(), "std": values.std().item()}
+        if name in true:
+            rows[name] |= {
+                "true_mean": true[name].mean().item(),
+                "true_std": true[name].std().item(),
+            }
+            rows[name]["wasserstein"] = float(wasserstein1(values, true[name]))
+    return rows
+
+
+def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    config = configure(cell.recipe, sources.preset, cell.setting)
+    config = change(
+        config,
+        {
+            "seed": str(cell.seed),
+            "data.source": sources.train,
+            "data.fit": "resize",
+            "training.images": str(images),
+        },
+    )
+    config = replace(config, training=replace(config.training, keep=1))
+    channels = config.data.channels
+    pixels = observed(sources.train, channels, cell.setting, cell.seed)
+    run, _ = start(
+        config, folder / cell.name, resume=True, device="cpu", images=Images(pixels), silent=True
+    )
+    features = effnet_lite0()
+    reference = extract(features, pick(clean(sources.test, channels), "test"))
+    damaged = extract(features, pick(pixels, "observed", cell.seed))
+    samples = to_uint8(sample_images(run.prior, COUNT, seed=cell.seed)).float() / 255
+    found = extract(features, samples)
+    lines = run.metrics()
+    return {
+        **asdict(cell),
+        "preset": sources.preset,
+        "images": lines[-1]["images"],
+        "iterations": lines[-1]["iteration"],
+        "features": features.name,
+        "count": COUNT,
+        "frechet": frechet(found, reference),
+        "frechet_to_degraded": frechet(found, damaged),
+        "degraded_frechet": frechet(damaged, reference),
+        "learned": summaries(run, cell.seed),
+        "training_seconds": lines[-1]["seconds"],
+        "seconds": time.monotonic() - began,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
+    parser.add_argument("--runs", type=Path, default=Path("runs/family"), help="folder of the runs")
+    parser.add_argument("--fashion-mnist", type=Path, help="folder of the four IDX files")
+    parser.add_argument("--cifar10", type=Path, help="folder with train.zip and test.zip")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS))
+    parser.add_argument("--images", type=int, default=320_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    a = parser.parse_args()
+    sources = {}
+    if a.fashion_mnist:
+        stem = a.fashion_mnist
+        sources["fashion-mnist"] = Sources(
+            str(stem / "train-images-idx3-ubyte.gz"),
+            str(stem / "t10k-images-idx3-ubyte.gz"),
+            "small16-grey",
+        )
+    if a.cifar10:
+        train, test = str(a.cifar10 / "train.zip"), str(a.cifar10 / "test.zip")
+        sources["cifar10"] = Sources(train, test, "small16")
+    cells = [
+        Cell(data, letter, recipe, seed)
+        for seed in a.seeds
+        for letter in a.settings
+        for data in sources
+        for recipe in SETTINGS[letter]
+    ]
+    a.out.mkdir(parents=True, exist_ok=True)
+    waiting = [cell for cell in cells if not (a.out / f"{cell.name}.json").exists()]
+    print(f"{len(cells)} cells, {len(waiting)} to run", flush=True)
+    with ProcessPoolExecutor(a.jobs, mp_context=get_context("spawn")) as pool:
+        jobs = {
+            pool.submit(measure, cell, sources[cell.data], a.runs, a.images): cell
+            for cell in waiting
+        }
+        for job in as_completed(jobs):
+            cell = jobs[job]
+            result = job.result()
+            (a.out / f"{cell.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+            print(f"{cell.name}: {result['frechet']:.1f} in {result['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Trained parts as folders: ``config.json``, ``model.safetensors``, ``README.md``.
+
+A part is a degradation or a prior. Its folder can be loaded, inspected, applied, moved to another
+machine. Nothing in it is ever unpickled; the configuration may name only known classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .configuration import decode, encode
+from .degradations import DEGRADATIONS
+from .degradations import KINDS as DEGRADATION_KINDS
+from .priors import KINDS as PRIOR_KINDS
+
+__all__ = ["FORMAT", "is_artefact", "load", "save"]
+
+FORMAT = 1
+"""The version of the folder's layout."""
+
+_KINDS = {**DEGRADATION_KINDS, **PRIOR_KINDS}
+
+
+def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> Path:
+    """Writes a part to a folder, atomically: the folder is whole or is not there.
+
+    Arguments:
+        part: A degradation or a prior.
+        folder: Where to; an artefact that is there already is replaced.
+        card: Prose for ``README.md``: where the part comes from.
+
+    Raises:
+        FileExistsError: If the folder exists and is no artefact.
+    """
+    folder = Path(folder)
+    if folder.exists() and not is_artefact(folder) and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} exists and is no artefact; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    weights = temporary / "model.safetensors"
+    save_file(
+        {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}, weights
+    )
+    config = encode(part.config)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    role = "degradation" if config["type"] in DEGRADATIONS else "prior"
+    document = {"format": FORMAT, "part": role, "sha256": digest, "config": config}
+    (temporary / "config.json").write_text(json.dumps(document, indent=2) + "\n")
+    (temporary / "README.md").write_text(_card(role, config["type"], digest, card))
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.chmod(0o755)
+    temporary.rename(folder)
+    return folder
+
+
+def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Any:
+    """Loads a part from a folder that :func:`save` wrote.
+
+    Arguments:
+        folder: The folder.
+        device: Where the part shall lie.
+
+    Returns:
+        The degradation or prior, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no artefact in the folder.
+        ValueError: If the artefact is of another format, or its weights are damaged or do not fit.
+    """
+    folder = Path(folder)
+    if not is_artefact(folder):
+        raise FileNotFoundError(
+            f"{folder} is no artefact: it has no config.json and model.safetensors"
+        )
+    document = json.loads((folder / "config.json").read_text())
+    if document.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has format {document.get('format')}; this version reads format {FORMAT}"
+        )
+    weights = folder / "model.safetensors"
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != document["sha256"]:
+        raise ValueError(f"{weights} is damaged: its checksum is not the one in config.json")
+    part = decode(document["config"], _KINDS).build()
+    part.load_state_dict(load_file(weights))
+    return part.to(device).eval()
+
+
+def is_artefact(folder: str | os.PathLike[str]) -> bool:
+    """Returns whether a folder holds an artefact."""
+    folder = Path(folder)
+    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def _card(role: str, kind: str, digest: str, text: str) -> str:
+    verb = "degrade THIS_FOLDER IN OUT" if role == "degradation" else "sample RUN --out DIR"
+    return (
+        f"---\nlibrary_name: blemish\ntags:\n- {role}\n---\n\n# {kind}\n\n"
+        f"A {role} made with blemish. {text}\n\n"
+        f"```python\nimport blemish\n\n{role} = blemish.load(THIS_FOLDER)\n```\n\n"
+        f"On the command line: `blemish {verb}`. SHA-256 of the weights: `{digest}`.\n"
+    )

@@ -1,0 +1,108 @@
+r"""JPEG, real and differentiable: :math:`y = \psi(x, q)`.
+
+:class:`JPEG` is what files go through (Pillow, libjpeg); :class:`DifferentiableJPEG` approximates
+it with gradients to the image and to the quality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from ..functional.jpeg import jpeg, pillow_jpeg
+from ..functional.random import Randomness
+from ..types import Params, Shape
+from .base import Degradation, Differentiable
+from .laws import QualityLaw
+
+__all__ = ["JPEG", "DifferentiableJPEG", "JPEGParams", "Subsampling"]
+
+Subsampling = Literal["4:2:0", "4:4:4"]
+
+
+@dataclass(frozen=True)
+class JPEGParams(Params):
+    """JPEG qualities.
+
+    Attributes:
+        quality: The qualities q in [1, 100], with shape (B,).
+    """
+
+    quality: Tensor
+
+
+class JPEG(Degradation[JPEGParams]):
+    """Compresses with real JPEG; qualities are integers.
+
+    Arguments:
+        law: The distribution of the qualities.
+        subsampling: How the colour is subsampled.
+    """
+
+    needs_range = True
+
+    @dataclass(frozen=True)
+    class Config:
+        """What the constructor takes."""
+
+        law: QualityLaw = QualityLaw()
+        subsampling: Subsampling = "4:2:0"
+
+        def build(self) -> JPEG:
+            """Makes the degradation."""
+            return JPEG(self.law, subsampling=self.subsampling)
+
+    def __init__(
+        self, law: QualityLaw | None = None, *, subsampling: Subsampling = "4:2:0"
+    ) -> None:
+        super().__init__()
+        self.config = JPEG.Config(law or QualityLaw(), subsampling)
+        if not self.config.law.integer:
+            raise ValueError("real JPEG takes integer qualities; use QualityLaw(..., integer=True)")
+
+    def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
+        """Draws a quality for each sample."""
+        return JPEGParams(self.config.law.qualities(shape[0], generator))
+
+    def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
+        """Compresses and decompresses images of shape (B, C, H, W); they are rounded to 8 bits."""
+        y = pillow_jpeg(x, params.quality, subsampling=self.config.subsampling)
+        return y.to(x.dtype)
+
+
+class DifferentiableJPEG(Differentiable[JPEGParams]):
+    """Compresses with a differentiable approximation of JPEG; qualities may be any real numbers.
+
+    Arguments:
+        law: The distribution of the qualities.
+        subsampling: How the colour is subsampled.
+    """
+
+    needs_range = True
+
+    @dataclass(frozen=True)
+    class Config:
+        """What the constructor takes."""
+
+        law: QualityLaw = QualityLaw()
+        subsampling: Subsampling = "4:2:0"
+
+        def build(self) -> DifferentiableJPEG:
+            """Makes the degradation."""
+            return DifferentiableJPEG(self.law, subsampling=self.subsampling)
+
+    def __init__(
+        self, law: QualityLaw | None = None, *, subsampling: Subsampling = "4:2:0"
+    ) -> None:
+        super().__init__()
+        self.config = DifferentiableJPEG.Config(law or QualityLaw(), subsampling)
+
+    def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
+        """Draws a quality for each sample."""
+        return JPEGParams(self.config.law.qualities(shape[0], generator))
+
+    def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
+        """Compresses and decompresses images of shape (B, C, H, W)."""
+        return jpeg(x, params.quality, subsampling=self.config.subsampling)

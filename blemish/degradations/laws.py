@@ -1,0 +1,247 @@
+r"""Laws: probability distributions over the parameters of degradations.
+
+A law is a frozen dataclass of a few numbers; :meth:`KernelLaw.kernels` and its like draw from it.
+The word prior is kept for images.
+
+References:
+    | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), Section 7 and C.1
+    | https://arxiv.org/abs/2003.07849
+    | DeblurGAN (Kupyn et al., 2018), for the motion trajectories
+    | https://arxiv.org/abs/1711.07064
+    | Unprocessing Images for Learned Raw Denoising (Brooks et al., 2019), for the noise levels
+    | https://arxiv.org/abs/1811.11127
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..functional.kernels import anisotropic_gaussian, disk, gaussian
+from ..functional.motion import motion_draws, motion_kernel
+from ..functional.noise import read_shot_levels
+from ..functional.random import Randomness, device_of, generator_for, rand, randn, uniform
+
+__all__ = [
+    "KINDS",
+    "AnisotropicGaussianLaw",
+    "BankLaw",
+    "DiskLaw",
+    "GaussianLaw",
+    "KernelLaw",
+    "MixtureLaw",
+    "MotionLaw",
+    "QualityLaw",
+    "ReadShotLaw",
+]
+
+
+def _check_range(name: str, bounds: tuple[float, float], low: float, high: float) -> None:
+    if len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:
+        raise ValueError(
+            f"{name}={bounds} is no range; give (lowest, highest) within [{low:g}, {high:g}]"
+        )
+
+
+class KernelLaw(abc.ABC):
+    """A distribution of blur kernels.
+
+    Attributes:
+        size: The odd side of the kernels.
+    """
+
+    size: int
+
+    @abc.abstractmethod
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+
+
+@dataclass(frozen=True)
+class DiskLaw(KernelLaw):
+    """Out-of-focus disks with radii from U[low, high], in pixels."""
+
+    radius: tuple[float, float] = (0.5, 2.0)
+    size: int = 9
+
+    def __post_init__(self) -> None:
+        """Checks the range of radii."""
+        _check_range("radius", self.radius, 0.0, math.inf)
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        return disk(uniform((n,), *self.radius, generator), self.size)
+
+
+@dataclass(frozen=True)
+class MotionLaw(KernelLaw):
+    """Camera shake: random trajectories of a length in pixels, cut by an exposure time.
+
+    Attributes:
+        length: The length of the whole trajectory in pixels.
+        exposures: The fractions of the trajectory that are seen, each equally likely.
+        size: The odd side of the kernels.
+    """
+
+    length: float = 5.0
+    exposures: tuple[float, ...] = (0.1, 0.5, 1.0)
+    size: int = 9
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        draws = motion_draws(n, generator)
+        choice = (rand((n,), generator) * len(self.exposures)).long()
+        exposure = torch.tensor(self.exposures, device=choice.device)[choice]
+        return motion_kernel(draws, length=self.length, exposure=exposure, size=self.size)
+
+
+@dataclass(frozen=True)
+class GaussianLaw(KernelLaw):
+    """Isotropic Gaussians with standard deviations from U[low, high], in pixels."""
+
+    sigma: tuple[float, float] = (0.5, 2.0)
+    size: int = 13
+
+    def __post_init__(self) -> None:
+        """Checks the range of standard deviations."""
+        _check_range("sigma", self.sigma, 0.0, math.inf)
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        return gaussian(uniform((n,), *self.sigma, generator), self.size)
+
+
+@dataclass(frozen=True)
+class AnisotropicGaussianLaw(KernelLaw):
+    """Gaussians with two standard deviations from U[low, high] and an angle from U[0, pi)."""
+
+    sigma: tuple[float, float] = (0.5, 3.0)
+    size: int = 19
+
+    def __post_init__(self) -> None:
+        """Checks the range of standard deviations."""
+        _check_range("sigma", self.sigma, 0.0, math.inf)
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        u = rand((n, 3), generator)
+        low, high = self.sigma
+        sigma = low + (high - low) * u[:, :2]
+        return anisotropic_gaussian(sigma[:, 0], sigma[:, 1], math.pi * u[:, 2], self.size)
+
+
+@dataclass(frozen=True)
+class MixtureLaw(KernelLaw):
+    """One of several laws for each sample, each equally likely."""
+
+    laws: tuple[KernelLaw, ...] = (DiskLaw(), MotionLaw())
+
+    def __post_init__(self) -> None:
+        """Checks that the kernels have one size."""
+        sizes = {law.size for law in self.laws}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"the laws of a mixture draw kernels of sizes {sorted(sizes)}; use one"
+            )
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """The odd side of the kernels."""
+        return self.laws[0].size
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        choice = (rand((n,), generator) * len(self.laws)).long()
+        # All laws are drawn for all samples, so that a sample does not depend on its batch.
+        drawn = torch.stack([law.kernels(n, generator) for law in self.laws])
+        return drawn[choice, torch.arange(n, device=choice.device)]
+
+
+@dataclass(frozen=True)
+class BankLaw(KernelLaw):
+    """Draws with replacement from kernels that were drawn once, for laws that are slow.
+
+    Attributes:
+        law: The law of the bank.
+        count: The number of kernels in the bank.
+        seed: The seed of the bank.
+    """
+
+    law: KernelLaw = MotionLaw()
+    count: int = 16384
+    seed: int = 0
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """The odd side of the kernels."""
+        return self.law.size
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        bank = _bank(self, device_of(generator))
+        return bank[(rand((n,), generator) * self.count).long()]
+
+
+@functools.lru_cache(maxsize=8)
+def _bank(law: BankLaw, device: torch.device) -> Tensor:
+    generator = generator_for("bank", law.seed)
+    return law.law.kernels(law.count, generator).to(device)
+
+
+@dataclass(frozen=True)
+class ReadShotLaw:
+    """Levels of read and shot noise as cameras have them, one pair for each image.
+
+    log lambda_shot ~ U(log 1e-4, log 0.012) and log lambda_read ~ N(2.18 log lambda_shot + 1.2,
+    0.26^2) are variances on [0, 1] (Brooks et al., 2019).
+    """
+
+    def levels(self, n: int, generator: Randomness) -> tuple[Tensor, Tensor]:
+        """Draws the standard deviations (sigma_read, sigma_shot), each with shape (n,)."""
+        return read_shot_levels(rand((n,), generator), randn((n,), generator))
+
+
+@dataclass(frozen=True)
+class QualityLaw:
+    """JPEG qualities from a closed range.
+
+    Attributes:
+        low: The lowest quality, at least 1.
+        high: The highest quality, at most 100.
+        integer: Whether only integers are drawn.
+    """
+
+    low: float = 60
+    high: float = 100
+    integer: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the range of qualities."""
+        _check_range("quality", (self.low, self.high), 1, 100)
+
+    def qualities(self, n: int, generator: Randomness) -> Tensor:
+        """Draws qualities, with shape (n,)."""
+        if self.integer:
+            steps = rand((n,), generator) * (self.high - self.low + 1)
+            return (self.low + steps.floor()).clamp(max=self.high)
+        return uniform((n,), self.low, self.high, generator)
+
+
+KINDS: dict[str, type] = {
+    law.__name__: law
+    for law in (
+        AnisotropicGaussianLaw,
+        BankLaw,
+        DiskLaw,
+        GaussianLaw,
+        MixtureLaw,
+        MotionLaw,
+        QualityLaw,
+        ReadShotLaw,
+    )
+}

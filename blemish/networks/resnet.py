@@ -1,0 +1,222 @@
+r"""Residual generators and discriminators of the BNCR-GAN family.
+
+A block adds a scaled residual to its shortcut, :math:`s(x) + \lambda \, r(x)` with
+:math:`\lambda = 0.1`, and uses no normalisation. Up-sampling is nearest-neighbour before the first
+convolution, down-sampling is 2x2 averaging after the second.
+
+References:
+    | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), Tables 11 and 12
+    | https://arxiv.org/abs/2003.07849
+    | Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018)
+    | https://arxiv.org/abs/1801.04406
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["ResBlock", "ResNetDiscriminator", "ResNetGenerator"]
+
+Resample = Literal["none", "up", "down"]
+
+
+class ResBlock(nn.Module):
+    r"""A residual block, :math:`s(x) + \lambda \, r(x)`.
+
+    Arguments:
+        channels_in: The channels of the input.
+        channels_out: The channels of the output.
+        resample: Whether the sides are doubled, halved or kept.
+        scale: The factor :math:`\lambda` of the residual.
+        first: Whether this is a discriminator's first block, which does not rectify the image and
+            averages before its shortcut's convolution.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        resample: Resample = "none",
+        scale: float = 0.1,
+        first: bool = False,
+    ) -> None:
+        super().__init__()
+        middle = channels_in if resample == "down" and not first else channels_out
+        self.conv1 = nn.Conv2d(channels_in, middle, 3, padding=1)
+        self.conv2 = nn.Conv2d(middle, channels_out, 3, padding=1)
+        keeps = channels_in == channels_out and resample == "none"
+        self.shortcut = nn.Identity() if keeps else nn.Conv2d(channels_in, channels_out, 1)
+        self.resample, self.scale, self.first = resample, scale, first
+        for conv in (self.conv1, self.conv2):
+            nn.init.xavier_uniform_(conv.weight, gain=math.sqrt(2))
+        if isinstance(self.shortcut, nn.Conv2d):
+            nn.init.xavier_uniform_(self.shortcut.weight)
+        _zero_biases(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the block.
+
+        Arguments:
+            x: Features, with shape (B, C_in, H, W).
+
+        Returns:
+            Features, with shape (B, C_out, H', W'), where H' is 2H, H or H // 2.
+        """
+        if self.resample == "up":
+            # A 1x1 convolution and nearest-neighbour up-sampling commute; the cheap order first.
+            shortcut = _double(self.shortcut(x))
+        elif self.resample == "down":
+            shortcut = self.shortcut(F.avg_pool2d(x, 2))
+        else:
+            shortcut = self.shortcut(x)
+        r = x if self.first else F.relu(x)
+        if self.resample == "up":
+            r = _double(r)
+        r = self.conv2(F.relu(self.conv1(r)))
+        if self.resample == "down":
+            r = F.avg_pool2d(r, 2)
+        return shortcut + self.scale * r
+
+
+class ResNetGenerator(nn.Module):
+    """Maps latents to images in (-1, 1).
+
+    Arguments:
+        config: The shape of the network.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The shape of a generator.
+
+        Attributes:
+            latent: The dimension of the latent z.
+            channels: The output channels of each up-sampling block; images have side 4 * 2^len.
+            image_channels: The channels of the output.
+            residual_scale: The factor of the residuals.
+            output_gain: A factor on the last convolution's initial weights.
+        """
+
+        latent: int = 128
+        channels: tuple[int, ...] = (128, 128, 128)
+        image_channels: int = 3
+        residual_scale: float = 0.1
+        output_gain: float = 1.0
+
+        def build(self) -> ResNetGenerator:
+            """Makes the network."""
+            return ResNetGenerator(self)
+
+        @property
+        def size(self) -> int:
+            """The side of the images in pixels."""
+            return int(4 * 2 ** len(self.channels))
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        widths = (config.channels[0], *config.channels)
+        self.linear = nn.Linear(config.latent, 16 * widths[0])
+        self.blocks = nn.Sequential(
+            *(
+                ResBlock(a, b, resample="up", scale=config.residual_scale)
+                for a, b in pairwise(widths)
+            )
+        )
+        self.conv = nn.Conv2d(widths[-1], config.image_channels, 3, padding=1)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.xavier_uniform_(self.conv.weight, gain=config.output_gain)
+        _zero_biases(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Generates images.
+
+        Arguments:
+            z: Latents, with shape (B, latent).
+
+        Returns:
+            Images in (-1, 1), with shape (B, image_channels, size, size).
+        """
+        x = self.linear(z).unflatten(1, (-1, 4, 4))
+        images: Tensor = self.conv(F.relu(self.blocks(x))).tanh()
+        return images
+
+
+class ResNetDiscriminator(nn.Module):
+    """Maps images to one logit each.
+
+    Arguments:
+        config: The shape of the network.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The shape of a discriminator.
+
+        Attributes:
+            down: The output channels of each down-sampling block.
+            flat: The output channels of each block that keeps the size.
+            image_channels: The channels of the images.
+            residual_scale: The factor of the residuals.
+        """
+
+        down: tuple[int, ...] = (128, 128)
+        flat: tuple[int, ...] = (128, 128)
+        image_channels: int = 3
+        residual_scale: float = 0.1
+
+        def build(self) -> ResNetDiscriminator:
+            """Makes the network."""
+            return ResNetDiscriminator(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        blocks: list[ResBlock] = []
+        channels = config.image_channels
+        for kind, widths in (("down", config.down), ("none", config.flat)):
+            for width in widths:
+                resample: Resample = "down" if kind == "down" else "none"
+                block = ResBlock(
+                    channels,
+                    width,
+                    resample=resample,
+                    scale=config.residual_scale,
+                    first=not blocks,
+                )
+                blocks.append(block)
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.linear = nn.Linear(channels, 1)
+        nn.init.xavier_uniform_(self.linear.weight)
+        _zero_biases(self)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Judges images.
+
+        Arguments:
+            y: Images in [-1, 1], with shape (B, image_channels, H, W), of any size.
+
+        Returns:
+            Logits, with shape (B,); large means real.
+        """
+        features = F.relu(self.blocks(y)).mean(dim=(2, 3))
+        logits: Tensor = self.linear(features).squeeze(1)
+        return logits
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _zero_biases(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)

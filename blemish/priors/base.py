@@ -1,0 +1,55 @@
+r"""What a prior is: latents to clean images.
+
+.. math:: z \sim N(0, I), \qquad x = G_x(z).
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..functional.random import Randomness
+
+__all__ = ["Prior"]
+
+
+class Prior(nn.Module, abc.ABC):
+    """A distribution of clean images that is sampled through a latent.
+
+    Attributes:
+        spaces: The names of the latent spaces, ``("Z",)`` for a plain generator.
+        config: A frozen dataclass whose ``build()`` makes this prior again, without its weights.
+    """
+
+    spaces: tuple[str, ...] = ("Z",)
+    config: Any
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of the images."""
+
+    @abc.abstractmethod
+    def latents(self, n: int, *, generator: Randomness) -> Tensor:
+        """Draws latents z, with shape (n, D)."""
+
+    @abc.abstractmethod
+    def synthesize(self, z: Tensor) -> Tensor:
+        """Returns the images of latents.
+
+        Arguments:
+            z: Latents, with shape (B, D).
+
+        Returns:
+            Images in [0, 1], with shape (B, C, H, W).
+        """
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Returns the images of latents; see :meth:`synthesize`."""
+        return self.synthesize(z)
+
+    def sample(self, n: int, *, generator: Randomness) -> Tensor:
+        """Draws images in [0, 1], with shape (n, C, H, W)."""
+        return self.synthesize(self.latents(n, generator=generator))

@@ -1,0 +1,237 @@
+r"""Runs: start one, go on with one, load one.
+
+A run is a folder: ``config.json``, ``metrics.jsonl``, ``observed.png``, ``samples/``, ``checkpoints/``,
+and the moving averages of its parts as the artefacts ``prior/`` and ``degradation/``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import artefacts
+from .configuration import override
+from .data import ImageBatches, Images, StreamedImages, load_images, open_images, open_source
+from .degradations import Degradation, FrozenSource, freeze, setting
+from .functional.random import generator_for
+from .priors import Prior
+from .recipes import PRESETS, decode_run
+from .training.config import DataConfig, RunConfig
+from .training.grids import save_grid
+from .training.loop import State, TrainResult, build, train
+
+__all__ = ["Run", "change", "load", "observed_images", "start"]
+
+GRID = 64
+"""The number of images in a sample grid."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training left behind in a folder.
+
+    Attributes:
+        folder: The folder.
+        config: The configuration.
+    """
+
+    folder: Path
+    config: RunConfig
+
+    @functools.cached_property
+    def prior(self) -> Prior:
+        """The generator of clean images, with averaged weights."""
+        prior: Prior = artefacts.load(self.folder / "prior")
+        return prior
+
+    @functools.cached_property
+    def degradation(self) -> Degradation[Any]:
+        """The model of the damage, with averaged weights; known ones have none."""
+        degradation: Degradation[Any] = artefacts.load(self.folder / "degradation")
+        return degradation
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of ``metrics.jsonl``."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def truth(self) -> Degradation[Any] | None:
+        """Returns the true damage where the data were degraded by a setting, else None."""
+        name = self.config.data.setting
+        return None if name is None else setting(name)
+
+
+def load(folder: str | os.PathLike[str]) -> Any:
+    """Loads a run, or an artefact.
+
+    Arguments:
+        folder: A run's folder, or one that holds a degradation or a prior.
+
+    Returns:
+        A :class:`Run`, a degradation or a prior.
+
+    Raises:
+        FileNotFoundError: If the folder is neither.
+    """
+    folder = Path(folder)
+    if artefacts.is_artefact(folder):
+        return artefacts.load(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is no run and no artefact: it has no config.json")
+    return Run(folder, decode_run(json.loads((folder / "config.json").read_text())))
+
+
+def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
+    """Changes fields of a configuration, as ``--set`` does.
+
+    With the batch or the number of images, the cadences follow, unless they are set themselves.
+
+    Arguments:
+        config: A configuration.
+        changes: Texts by dotted field names, for example ``{"training.batch": "32"}``.
+
+    Raises:
+        ValueError: If there is no such field, or a text does not fit its type.
+    """
+    following = {"training.batch", "training.images"} & changes.keys()
+    if following:
+        t = config.training
+        # Through the whole, because a batch alone may clash with the old cadences.
+        batch = int(_number(changes, "training.batch", t.batch))
+        images = int(_number(changes, "training.images", t.images))
+        counts = PRESETS[config.preset].reports
+        log, sample, checkpoint = (max(1, images // (n * batch)) * batch for n in counts)
+        training = replace(
+            t,
+            images=images,
+            batch=batch,
+            log_every=log,
+            sample_every=sample,
+            checkpoint_every=checkpoint,
+        )
+        config = replace(config, training=training)
+    for path, text in changes.items():
+        if path not in following:
+            config = override(config, path, text)
+    return config
+
+
+def observed_images(data: DataConfig, *, seed: int, workers: int = 4) -> Images | StreamedImages:
+    """Opens a run's training images, damaged first where there is a setting.
+
+    Arguments:
+        data: Where images come from.
+        seed: The seed of the run, which is that of the frozen degraded copies.
+        workers: The number of reading threads for sets too large for memory.
+
+    Raises:
+        ValueError: If the source does not exist, is broken or does not fit; in one line.
+    """
+    source = open_source(
+        data.source,
+        size=data.size,
+        fit=data.fit,
+        channels=data.channels,
+        limit=data.limit,
+        skip_bad=data.skip_bad,
+        keep_jpeg_grid=data.keep_jpeg_grid,
+    )
+    for name, reason in source.skipped:
+        print(f"skipped {name}: {reason}")
+    images = open_images(source, workers=workers)
+    if data.setting is None:
+        return images
+    damage = setting(data.setting)
+    if isinstance(images, Images):
+        return Images(freeze(damage, load_images(source), seed=seed))
+    images.close()
+    return StreamedImages(FrozenSource(source, damage, seed=seed), workers=workers)
+
+
+def start(
+    config: RunConfig,
+    out: str | os.PathLike[str],
+    *,
+    resume: Path | bool = False,
+    device: str = "auto",
+    images: Images | StreamedImages | None = None,
+    workers: int = 4,
+    silent: bool = False,
+    command: str | None = None,
+) -> tuple[Run, TrainResult]:
+    """Trains a run, or goes on with one.
+
+    Arguments:
+        config: The configuration.
+        out: The run's folder.
+        resume: True goes on with ``out``; the path of a run or checkpoint goes on with that in ``out``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        images: Observed images that are open already; None opens those of the configuration.
+        workers: The number of reading threads for sets too large for memory.
+        silent: Whether nothing is printed.
+        command: The command that resumes this run, printed when it is interrupted.
+
+    Returns:
+        The run, and how it ended.
+    """
+    out = Path(out)
+    images = images or observed_images(config.data, seed=config.seed, workers=workers)
+    training = config.training
+    batches = ImageBatches(images, training.batch, config.seed, flip=config.data.flip)
+
+    def observed(images_seen: int, batch: int) -> Tensor:
+        return batches.at(images_seen)
+
+    def report(state: State) -> None:
+        if state.images == 0:
+            save_grid(_first(images), out / "observed.png", columns=8)
+        _sample(state)
+
+    result = train(
+        build(config),
+        observed,
+        config,
+        out,
+        resume=resume or None,
+        device=device,
+        hooks=(report,),
+        command=command,
+        silent=silent,
+    )
+    return Run(out, config), result
+
+
+def _first(images: Images | StreamedImages) -> Tensor:
+    draw = ImageBatches(images, min(GRID, len(images)), 0, ahead=0)
+    return draw.at(0)
+
+
+def _sample(state: State) -> None:
+    """Draws the same latents as ever, and saves the averaged parts."""
+    prior = state.averages["prior"]
+    g = generator_for(state.config.seed, "samples", device=state.device)
+    assert isinstance(prior, Prior)
+    path = state.out / "samples" / f"{state.images:010d}.png"
+    save_grid(prior.sample(GRID, generator=g), path, columns=8)
+    text = (
+        f"Recipe {state.config.recipe}, preset {state.config.preset}, seed {state.config.seed}, "
+        f"after {state.images:,} observed images."
+    )
+    for name, part in state.averages.items():
+        artefacts.save(part, state.out / name, card=text)
+
+
+def _number(changes: dict[str, str], path: str, default: int) -> int:
+    text = changes.get(path)
+    if text is None:
+        return default
+    if not text.replace("_", "").isdigit() or int(text) < 1:
+        raise ValueError(f"{path}={text!r}; give a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,280 @@
+r"""The robust GAN family: a clean generator and a model of the damage, learned from damaged images.
+
+The discriminator only ever compares damaged images. The generator makes clean images, which go
+through a degradation before they are judged:
+
+.. math:: x^g = G_x(z_x), \qquad y^g = d(x^g, \theta), \qquad \theta \sim p_d(\theta).
+
+What the degradation is makes the member of the family: none (GAN), the true one (AmbientGAN), one
+directly learned parameter (P-AmbientGAN), or generators of kernels, noise levels and JPEG qualities
+(BR-GAN, NR-GAN, CR-GAN, BNCR-GAN).
+
+References:
+    | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021)
+    | https://arxiv.org/abs/2003.07849
+    | AmbientGAN: Generative models from lossy measurements (Bora et al., 2018)
+    | https://openreview.net/forum?id=Hy7fDog0b
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..degradations import (
+    Chain,
+    Degradation,
+    Identity,
+    LearnedBlur,
+    LearnedJPEG,
+    LearnedNoise,
+)
+from ..degradations.learned import LearnedBlurParams, LearnedJPEGParams, LearnedNoiseParams
+from ..functional.kernels import entropy
+from ..functional.noise import read_shot
+from ..functional.random import Randomness, rand
+from ..losses import (
+    blur_weight,
+    compression_weight,
+    consistency_loss,
+    discriminator_loss,
+    diversity_loss,
+    generator_loss,
+    r1_penalty,
+)
+from ..networks import ResNetDiscriminator
+from ..priors import GANPrior
+from ..types import Params
+from .base import Group, Phase, Strength, System
+
+__all__ = ["RobustGAN"]
+
+# Ranges beyond which a learned strength is no plausible damage any more, but explains the image.
+_SANE = {
+    "sigma_read": (0.0, 0.15),
+    "sigma_shot": (0.0, 0.3),
+    "quality": (5.0, 100.0),
+    "kernel_sum": (0.8, 1.25),
+}
+
+
+class RobustGAN(System):
+    """Trains a prior through a degradation against a discriminator of degraded images.
+
+    Arguments:
+        config: The parts and the weights of the losses.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The parts and the weights of the losses; the defaults are the paper's for CIFAR-10.
+
+        Attributes:
+            prior: G_x.
+            degradation: What the generated images go through; a chain or an identity.
+            discriminator: D_y.
+            lr: Adam's learning rate of all players.
+            betas: Adam's decay rates.
+            degradation_rate: The learning rate of the degradation relative to ``lr``. Below 1 it
+                keeps short runs from explaining everything by damage; the paper uses 1.
+            ema: The decay of the moving averages, per iteration.
+            batch_multiple: Generated images per observed image in the generator's turn (NR-GAN: 2).
+            r1: The weight of the gradient penalty.
+            r1_every: The penalty is computed once in this many iterations, with its weight times
+                this number (lazy regularisation; the paper computes it always).
+            diversity_blur: The weight of the kernels' diversity.
+            diversity_noise: The weight of the noise's diversity.
+            diversity_quality: The weight of the qualities' diversity.
+            diversity_kernel_reduction: How two kernels are compared; the paper does not say.
+            consistency_blur: The weight of the adaptive consistency of blur; 0 leaves it out.
+            consistency_compression: The same for JPEG.
+            mu_blur: The scale of the entropy in its weight; 0 is non-adaptive.
+            mu_compression: The scale of the quality in its weight; 0 is non-adaptive.
+            sane_radius: A mean kernel radius in pixels above which the run warns.
+        """
+
+        prior: GANPrior.Config = GANPrior.Config()
+        degradation: Any = Identity.Config()
+        discriminator: ResNetDiscriminator.Config = ResNetDiscriminator.Config()
+        lr: float = 2e-4
+        betas: tuple[float, float] = (0.0, 0.99)
+        degradation_rate: float = 1.0
+        ema: float = 0.999
+        batch_multiple: int = 2
+        r1: float = 10.0
+        r1_every: int = 1
+        diversity_blur: float = 4e-4
+        diversity_noise: float = 0.02
+        diversity_quality: float = 1e-5
+        diversity_kernel_reduction: Literal["mean", "sum"] = "sum"
+        consistency_blur: float = 0.0
+        consistency_compression: float = 0.0
+        mu_blur: float = 1.0
+        mu_compression: float = 10.0
+        sane_radius: float = 3.0
+
+        def __post_init__(self) -> None:
+            """Checks what the pairs of the diversity loss and lazy regularisation need."""
+            if self.batch_multiple < 1 or self.r1_every < 1:
+                raise ValueError("batch_multiple and r1_every must be at least 1")
+
+        def build(self) -> RobustGAN:
+            """Makes the system with freshly initialised networks."""
+            return RobustGAN(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = config.prior.build()
+        degradation: Degradation[Any] = config.degradation.build()
+        self.degradation = degradation if isinstance(degradation, Chain) else Chain([degradation])
+        self.discriminator = config.discriminator.build()
+        self._strengths: dict[str, list[Tensor]] = {}
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The generators' turn, then the discriminator's; the former skip iteration 0."""
+        c = self.config
+        learned = any(True for _ in self.degradation.parameters())
+        groups: tuple[Group, ...] = (Group("prior"),)
+        if learned:
+            groups += (Group("degradation", c.degradation_rate),)
+        return (
+            Phase("G", groups, c.lr, c.betas, start=1, average=True),
+            Phase("D", (Group("discriminator"),), c.lr, c.betas),
+        )
+
+    @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The prior and the degradation."""
+        return {"prior": self.prior, "degradation": self.degradation}
+
+    @property
+    def ema_decay(self) -> float:
+        """The decay of the moving averages, per iteration."""
+        return self.config.ema
+
+    def losses(
+        self, phase: str, batch: Tensor, generator: Randomness, iteration: int
+    ) -> dict[str, Tensor]:
+        """Returns the weighted loss terms of the generators (G) or the discriminator (D).
+
+        Arguments:
+            phase: ``G`` or ``D``.
+            batch: Observed images in [0, 1], with shape (B, C, H, W).
+            generator: The source of randomness.
+            iteration: The number of finished iterations.
+        """
+        if phase == "G":
+            return self._generator_losses(len(batch), generator)
+        return self._discriminator_losses(batch, generator, iteration)
+
+    def strengths(self) -> dict[str, Strength]:
+        """Returns the mean learned strengths since the last call, with their sane ranges."""
+        sane = {**_SANE, "radius": (0.0, self.config.sane_radius)}
+        means = {name: torch.stack(v).mean().item() for name, v in self._strengths.items()}
+        self._strengths.clear()
+        return {name: Strength(v, sane.get(name, (0.0, 1.0))) for name, v in means.items()}
+
+    def generate(self, n: int, generator: Randomness) -> tuple[Tensor, Params, Tensor]:
+        """Draws clean images, parameters and their degraded images.
+
+        Arguments:
+            n: The number of images.
+            generator: The source of randomness.
+
+        Returns:
+            Clean images in [0, 1], with shape (n, C, H, W); the parameters; the degraded images.
+        """
+        with self.autocast():
+            x = self.prior.sample(n, generator=generator)
+            params = self.degradation.sample((n, *self.prior.shape), generator=generator)
+        # Eq. 1: y = psi(x * k + n, q)
+        return x, params, self.degradation(x, params)
+
+    def _generator_losses(self, batch: int, generator: Randomness) -> dict[str, Tensor]:
+        x, params, y = self.generate(self.config.batch_multiple * batch, generator)
+        with self.autocast():
+            logits = self.discriminator(2 * y - 1)
+        terms = {"adversarial": generator_loss(logits.float())}
+        for stage, drawn in zip(self.degradation, params.stages, strict=True):  # type: ignore[attr-defined]
+            terms |= self._stage_losses(stage, drawn, x)
+            if any(True for _ in stage.parameters()):
+                for name, value in drawn.summary().items():
+                    self._strengths.setdefault(name, []).append(value.detach().mean())
+        return terms
+
+    def _stage_losses(self, stage: nn.Module, params: Params, x: Tensor) -> dict[str, Tensor]:
+        if isinstance(stage, LearnedBlur) and isinstance(params, LearnedBlurParams):
+            return dict(self._blur_losses(stage, params, x))
+        if isinstance(stage, LearnedNoise) and isinstance(params, LearnedNoiseParams):
+            return dict(self._noise_losses(params, x))
+        if isinstance(stage, LearnedJPEG) and isinstance(params, LearnedJPEGParams):
+            return dict(self._quality_losses(stage, params, x))
+        return {}
+
+    def _blur_losses(
+        self, stage: LearnedBlur, params: LearnedBlurParams, x: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        c = self.config
+        reduction = c.diversity_kernel_reduction
+        diversity = diversity_loss(params.kernel, params.z, reduction=reduction)
+        yield "diversity_blur", c.diversity_blur * diversity
+        if c.consistency_blur:
+            # Eq. 7
+            weight = blur_weight(entropy(params.kernel), c.mu_blur)
+            with torch.no_grad():
+                blurred = stage(x, params)
+            yield "consistency_blur", c.consistency_blur * consistency_loss(x, blurred, weight)
+
+    def _noise_losses(self, params: LearnedNoiseParams, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        # The noise that is added, on the scale [-1, 1], as NR-GAN compares it.
+        signal = x.detach()
+        noise = 2 * (
+            read_shot(
+                signal, params.sigma_read, params.sigma_shot, params.eps_read, params.eps_shot
+            )
+            - signal
+        )
+        yield "diversity_noise", self.config.diversity_noise * diversity_loss(noise, params.z)
+
+    def _quality_losses(
+        self, stage: LearnedJPEG, params: LearnedJPEGParams, x: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        c = self.config
+        diversity = diversity_loss(params.quality[:, None], params.z)
+        yield "diversity_quality", c.diversity_quality * diversity
+        if c.consistency_compression:
+            # Eq. 8
+            weight = compression_weight(params.quality, c.mu_compression)
+            with torch.no_grad():
+                compressed = stage(x.clamp(0, 1), params)
+            loss = consistency_loss(x, compressed, weight)
+            yield "consistency_compression", c.consistency_compression * loss
+
+    def _discriminator_losses(
+        self, batch: Tensor, generator: Randomness, iteration: int
+    ) -> dict[str, Tensor]:
+        c = self.config
+        with torch.no_grad():
+            _, _, fake = self.generate(len(batch), generator)
+        # 8-bit images are spread over their quantisation cells, as in NR-GAN.
+        real = 2 * (batch * (255 / 256) - 0.5) + rand(batch.shape, generator) / 128
+        penalised = iteration % c.r1_every == 0
+        if not penalised:
+            with self.autocast():
+                return self._adversarial(self.discriminator(real), fake)
+        # The penalty's double backward pass is done in full precision.
+        real = real.requires_grad_()
+        logits = self.discriminator(real)
+        terms = self._adversarial(logits, fake)
+        return {**terms, "r1": c.r1 * c.r1_every * r1_penalty(logits, real)}
+
+    def _adversarial(self, logits_real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        with self.autocast():
+            logits_fake = self.discriminator(2 * fake - 1)
+        return {"adversarial": discriminator_loss(logits_real.float(), logits_fake.float())}

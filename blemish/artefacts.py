@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .configuration import decode, encode
-from .degradations import DEGRADATIONS
+from .degradations import DEGRADATIONS, Fixed
 from .degradations import KINDS as DEGRADATION_KINDS
 from .priors import KINDS as PRIOR_KINDS
 
@@ -41,22 +41,20 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
 
     Raises:
         FileExistsError: If the folder exists and is no artefact.
+        TypeError: If a degradation is fixed: its configuration does not hold its parameters.
     """
     folder = Path(folder)
-    if folder.exists() and not is_artefact(folder) and any(folder.iterdir()):
+    if any(isinstance(module, Fixed) for module in part.modules()):
+        raise TypeError("Fixed cannot be saved; save the degradation in it, and its parameters")
+    if folder.exists() and not is_artefact(folder) and not _is_empty(folder):
         raise FileExistsError(f"{folder} exists and is no artefact; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    weights = temporary / "model.safetensors"
-    save_file(
-        {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}, weights
-    )
-    config = encode(part.config)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    role = "degradation" if config["type"] in DEGRADATIONS else "prior"
-    document = {"format": FORMAT, "part": role, "sha256": digest, "config": config}
-    (temporary / "config.json").write_text(json.dumps(document, indent=2) + "\n")
-    (temporary / "README.md").write_text(_card(role, config["type"], digest, card))
+    try:
+        _write(part, temporary, card)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
     if folder.exists():
         shutil.rmtree(folder)
     temporary.chmod(0o755)
@@ -92,7 +90,10 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
     if hashlib.sha256(weights.read_bytes()).hexdigest() != document["sha256"]:
         raise ValueError(f"{weights} is damaged: its checksum is not the one in config.json")
     part = decode(document["config"], _KINDS).build()
-    part.load_state_dict(load_file(weights))
+    try:
+        part.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not fit its config.json: {error}") from None
     return part.to(device).eval()
 
 
@@ -100,6 +101,23 @@ def is_artefact(folder: str | os.PathLike[str]) -> bool:
     """Returns whether a folder holds an artefact."""
     folder = Path(folder)
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def _write(part: nn.Module, folder: Path, card: str) -> None:
+    weights = folder / "model.safetensors"
+    save_file(
+        {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}, weights
+    )
+    config = encode(part.config)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    role = "degradation" if config["type"] in DEGRADATIONS else "prior"
+    document = {"format": FORMAT, "part": role, "sha256": digest, "config": config}
+    (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n")
+    (folder / "README.md").write_text(_card(role, config["type"], digest, card))
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _card(role: str, kind: str, digest: str, text: str) -> str:

@@ -1,0 +1,161 @@
+"""Artefacts: what was saved is what is loaded, and nothing that is damaged or foreign is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from blemish import artefacts
+from blemish.degradations import (
+    Blur,
+    Chain,
+    DiskLaw,
+    Fixed,
+    Identity,
+    LearnedBlur,
+    LearnedJPEG,
+    LearnedNoise,
+    setting,
+    simulator,
+)
+from blemish.functional.random import generator_for, rand
+from blemish.networks import ResNetGenerator
+from blemish.priors import GANPrior
+
+SMALL = ResNetGenerator.Config(latent=4, channels=(4, 4))
+
+
+def _learned() -> Chain:
+    noise = ResNetGenerator.Config(latent=4, channels=(4, 4), image_channels=6)
+    return Chain(
+        [
+            LearnedBlur.Config(size=5, latent=4, mask_bias=-1.0).build(),
+            LearnedNoise.Config(network=noise).build(),
+            LearnedJPEG.Config(latent=4).build(),
+        ]
+    )
+
+
+PARTS: dict[str, Callable[[], nn.Module]] = {
+    "learned": _learned,
+    "identity": Identity,
+    "setting": lambda: setting("ffhq/Q"),
+    "simulator": lambda: simulator("H"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_loaded_degradation_damages_as_the_saved_one(name: str, tmp_path: Path) -> None:
+    part = PARTS[name]()
+    folder = artefacts.save(part, tmp_path / "d")
+    again = artefacts.load(folder)
+    assert artefacts.is_artefact(folder)
+    assert type(again) is type(part)
+    assert not again.training
+    x = rand((2, 3, 16, 16), generator_for("x"))
+    with torch.no_grad():
+        y = [d(x, d.sample(x.shape, generator=generator_for("y"))) for d in (part, again)]
+    assert torch.equal(*y)
+
+
+def test_a_loaded_prior_samples_as_the_saved_one(tmp_path: Path) -> None:
+    prior = GANPrior.Config(network=SMALL).build()
+    again = artefacts.load(artefacts.save(prior, tmp_path / "p"))
+    assert again.shape == prior.shape == (3, 16, 16)
+    images = [p.sample(3, generator=generator_for("z")) for p in (prior, again)]
+    assert torch.equal(*images)
+    assert images[0].shape == (3, 3, 16, 16)
+    assert 0 <= images[0].min() < images[0].max() <= 1
+
+
+def test_a_folder_is_made_of_plain_files(tmp_path: Path) -> None:
+    part = _learned()
+    folder = artefacts.save(part, tmp_path / "deep" / "d", card="Trained on glyphs.")
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert [p.name for p in folder.parent.iterdir()] == ["d"]
+    document = json.loads((folder / "config.json").read_text())
+    assert (document["format"], document["part"]) == (artefacts.FORMAT, "degradation")
+    assert document["config"]["type"] == "Chain"
+    weights = load_file(folder / "model.safetensors")
+    assert weights.keys() == part.state_dict().keys()
+    card = (folder / "README.md").read_text()
+    assert "Trained on glyphs." in card
+    assert document["sha256"] in card
+
+
+def test_saving_replaces_an_artefact_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    artefacts.save(Identity(), folder)
+    artefacts.save(GANPrior.Config(network=SMALL).build(), folder)
+    assert isinstance(artefacts.load(folder), GANPrior)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("x")
+    for target in (precious, precious / "thesis.txt"):
+        with pytest.raises(FileExistsError, match="is no artefact"):
+            artefacts.save(Identity(), target)
+    assert (precious / "thesis.txt").read_text() == "x"
+
+
+def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
+    artefacts.save(Identity(), tmp_path / "d")
+    broken = Identity()
+    broken.config = object()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="cannot stand in a configuration"):
+        artefacts.save(broken, tmp_path / "d")
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+    assert isinstance(artefacts.load(tmp_path / "d"), Identity)
+
+
+def test_what_its_configuration_does_not_tell_is_not_saved(tmp_path: Path) -> None:
+    blur = Blur(DiskLaw())
+    fixed = Fixed(blur, blur.sample((1, 1, 9, 9), generator=generator_for("k")))
+    with pytest.raises(TypeError, match="Fixed cannot be saved"):
+        artefacts.save(Chain([fixed]), tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_loading_needs_an_artefact(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is no artefact"):
+        artefacts.load(tmp_path)
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**document, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"sha256": "0"}, "is damaged"),
+        ({"config": {"type": "Popen"}}, "unknown kind 'Popen'"),
+        ({"config": {"type": "LearnedBlr"}}, "did you mean 'LearnedBlur'"),
+        ({"config": {"type": "LearnedBlur", "size": 5, "depth": 3}}, "no field 'depth'"),
+        ({"config": {"type": "LearnedBlur", "size": 7, "latent": 4}}, "does not fit"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    changes: dict[str, object], text: str, tmp_path: Path
+) -> None:
+    folder = artefacts.save(LearnedBlur.Config(size=5, latent=4).build(), tmp_path / "d")
+    _edit(folder, **changes)
+    with pytest.raises(ValueError, match=text):
+        artefacts.load(folder)
+
+
+def test_changed_weights_are_noticed(tmp_path: Path) -> None:
+    folder = artefacts.save(LearnedBlur.Config(size=5, latent=4).build(), tmp_path / "d")
+    weights = load_file(folder / "model.safetensors")
+    weights["network.linear1.bias"][0] += 1
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="checksum"):
+        artefacts.load(folder)

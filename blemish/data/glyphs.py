@@ -12,8 +12,8 @@ which is drawn once at high resolution, the image is
 evaluated on a finer grid and reduced by area averages, so that edges are as crisp as pixels allow.
 Characters are light (f) on dark (b), well inside of the image. The label is the character's number.
 
-The same seed gives the same images with one version of Pillow; another may bring another FreeType
-or stroke, and edges that differ.
+The same seed gives the same images, whatever the number of threads. Another version of Pillow may
+bring another FreeType: between 10.3 and 13.0 one image in 2,000 differed, by one level.
 """
 
 from __future__ import annotations

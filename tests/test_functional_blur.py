@@ -168,3 +168,14 @@ def test_says_what_does_not_fit(
 def test_says_which_methods_there_are() -> None:
     with pytest.raises(ValueError, match="choose auto, fft, direct"):
         blur(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3), method="winograd")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_gradient"), [(5, True), (13, False), (7, True), (15, False)]
+)
+def test_auto_is_one_of_the_two_methods(size: int, kernel_gradient: bool) -> None:
+    x, kernel = images(1, 3, 17, 16).float(), images(1, 1, size, size, seed=1).float()
+    kernel.requires_grad_(kernel_gradient)
+    direct, fft = (blur(x, kernel, method=m) for m in ("direct", "fft"))  # type: ignore[arg-type]
+    assert not torch.equal(direct, fft)  # rounding tells them apart
+    assert torch.equal(blur(x, kernel), direct if size in (5, 13) else fft)

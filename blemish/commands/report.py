@@ -1,0 +1,54 @@
+"""``blemish report``: one self-contained page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..configuration import encode
+from ..evaluation import Record, report_page
+from ..runs import Run, load
+
+__all__ = ["run"]
+
+
+def run(run: Path, *, out: Path | None) -> int:
+    """Writes the report of a run.
+
+    Arguments:
+        run: The folder of a run; it may still be going on.
+        out: The page; None means ``report.html`` in the run's folder.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: If the folder holds no run, or one that has not written its first samples.
+    """
+    loaded = load(run)
+    if not isinstance(loaded, Run):
+        raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
+    if not (run / "prior").is_dir() or not (run / "degradation").is_dir():
+        raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")
+    page = report_page(_record(loaded))
+    out = out or run / "report.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(f"wrote {out}")
+    return 0
+
+
+def _record(run: Run) -> Record:
+    observed = run.folder / "observed.png"
+    return Record(
+        config=encode(run.config),
+        prior=run.prior,
+        degradation=run.degradation,
+        metrics=run.metrics(),
+        observed=observed.read_bytes() if observed.exists() else None,
+        samples={
+            int(path.stem): path.read_bytes()
+            for path in sorted((run.folder / "samples").glob("*.png"))
+            if path.stem.isdigit()
+        },
+        truth=run.truth(),
+    )

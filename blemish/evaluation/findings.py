@@ -1,0 +1,307 @@
+r"""What damage a model has learned, measured on many draws, beside the truth where it is known.
+
+A degradation is inspected by drawing from it: nothing is read from its weights. Draws of a learned
+degradation and of the true one are reduced to the same numbers, whatever made them:
+
+* blur: the radius of the disk with the kernel's second moment, the sum of the kernel, the mean of
+  the mask :math:`m_k`; and the kernels themselves;
+* noise: the levels :math:`\sigma_{read}, \sigma_{shot}`, and the standard deviation of the noise at
+  intensity x,
+
+  .. math:: \sigma(x) = \sqrt{\sigma_{read}^2 + \sigma_{shot}^2 x};
+
+* JPEG: the quality q and the mask :math:`m_q`.
+
+An image that the true damage spares has the identity kernel, no noise and :math:`m_q = 0`, so that
+learned and true values are drawn from distributions that can be compared: by the 1-Wasserstein
+distance, in the units of the values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..degradations import BlurParams, Degradation, JPEGParams, ReadShotParams
+from ..degradations.compose import ChainParams, PartialParams
+from ..degradations.learned import LearnedBlurParams, LearnedJPEGParams
+from ..functional.kernels import centroid, delta, disk_radius
+from ..functional.random import generator_for
+from ..metrics import wasserstein1
+from ..types import Params
+
+__all__ = ["Drawn", "Findings", "inspect_degradation", "noise_curve"]
+
+FORMAT = 1
+"""The version of the JSON document."""
+
+EXAMPLES = 8
+"""The number of samples whose maps of noise levels are kept."""
+
+_BATCH = 50
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Many draws from one degradation, reduced to numbers.
+
+    Attributes:
+        values: One number for each draw, with shape (N,), by quantity: ``radius``, ``kernel_sum``,
+            ``kernel_mask``, ``sigma_read``, ``sigma_shot``, ``sigma_grey`` (the standard deviation
+            at x = 1/2), ``quality``, ``quality_mask``, and what other degradations say of
+            themselves. Qualities are only those of images that are compressed.
+        kernels: The kernels, with shape (N, 1, K, K); None without blur.
+        levels: The mean levels of read and shot noise at each pixel, with shape (2, C, H, W); None
+            without noise.
+        examples: The levels of the first draws, with shape (EXAMPLES, 2, C, H, W).
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    kernels: Tensor | None = None
+    levels: Tensor | None = None
+    examples: Tensor | None = None
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Returns the mean, the standard deviation and quantiles of each quantity."""
+        return {name: _statistics(values) for name, values in self.values.items() if len(values)}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found out about a degradation.
+
+    Attributes:
+        count: The number of draws N.
+        seed: The seed of the draws.
+        shape: The shape (C, H, W) of the images it was drawn for.
+        learned: What the degradation draws.
+        true: What the true damage draws, where it is known.
+    """
+
+    count: int
+    seed: int
+    shape: tuple[int, int, int]
+    learned: Drawn
+    true: Drawn | None = None
+
+    def distances(self) -> dict[str, float]:
+        """Returns how far the learned damage is from the true one.
+
+        Returns:
+            ``radius``, ``sigma_read``, ... are 1-Wasserstein distances in the quantity's unit;
+            ``mean_kernel`` is the L1 distance of the mean kernels, 0 to 2 for kernels that sum
+            to 1. Only what both have is compared.
+        """
+        if self.true is None:
+            return {}
+        found = {
+            name: wasserstein1(values, self.true.values[name])
+            for name, values in self.learned.values.items()
+            if len(values) and len(self.true.values.get(name, ()))
+        }
+        if self.learned.kernels is not None and self.true.kernels is not None:
+            means = (self.learned.kernels.mean(dim=0), self.true.kernels.mean(dim=0))
+            size = max(mean.shape[-1] for mean in means)
+            a, b = (_padded(mean, size) for mean in means)
+            found["mean_kernel"] = float((a - b).abs().sum())
+        return found
+
+    def to_json(self) -> str:
+        """Returns a JSON document with summaries, distances, curves and all values."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "count": self.count,
+            "seed": self.seed,
+            "shape": list(self.shape),
+            "distances": self.distances(),
+            "learned": _document(self.learned),
+            "true": None if self.true is None else _document(self.true),
+        }
+        return json.dumps(_finite(document), indent=1) + "\n"
+
+
+@torch.no_grad()
+def inspect_degradation(
+    degradation: Degradation[Any],
+    shape: tuple[int, int, int],
+    *,
+    truth: Degradation[Any] | None = None,
+    count: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Findings:
+    """Draws from a degradation, and from the true one where it is known.
+
+    Arguments:
+        degradation: What was learned, or any other degradation; on the CPU.
+        shape: The shape (C, H, W) of the images that it damages.
+        truth: The true damage.
+        count: The number of draws, at least 1.
+        seed: The seed; learned and true draws are independent.
+        progress: Called with the number of finished draws after each batch.
+
+    Raises:
+        ValueError: If the count is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}; draw at least 1 sample")
+    learned = _draw(degradation, shape, count, generator_for(seed, "learned"), progress)
+    true = None if truth is None else _draw(truth, shape, count, generator_for(seed, "true"), None)
+    return Findings(count, seed, shape, learned, true)
+
+
+def noise_curve(drawn: Drawn, intensities: Tensor) -> Tensor:
+    """Returns how strong the noise is at given intensities.
+
+    Arguments:
+        drawn: Draws that have noise.
+        intensities: Intensities x in [0, 1], with shape (M,).
+
+    Returns:
+        The 5 %, 50 % and 95 % quantiles over the draws of the standard deviation at each
+        intensity, with shape (3, M).
+    """
+    read, shot = drawn.values["sigma_read"], drawn.values["sigma_shot"]
+    level = (read.square()[:, None] + shot.square()[:, None] * intensities).sqrt()
+    return level.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0)
+
+
+class _Collector:
+    """Reduces batches of drawn params to numbers as they come, for many draws fill the memory."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+        self.kernels: list[Tensor] = []
+        self.levels: Tensor | None = None
+        self.examples: Tensor | None = None
+        self.count = 0
+
+    def add(self, params: Params) -> None:
+        """Takes a batch."""
+        self._visit(params, torch.ones(len(params), dtype=torch.bool))
+        self.count += len(params)
+
+    def drawn(self) -> Drawn:
+        """Returns what was taken so far."""
+        return Drawn(
+            {name: torch.cat(parts) for name, parts in self.values.items()},
+            torch.cat(self.kernels) if self.kernels else None,
+            None if self.levels is None else (self.levels / self.count).float(),
+            self.examples,
+        )
+
+    def _visit(self, params: Params, applied: Tensor) -> None:
+        if isinstance(params, ChainParams):
+            for stage in params.stages:
+                self._visit(stage, applied)
+        elif isinstance(params, PartialParams):
+            self._visit(params.inner, applied & params.applied)
+        elif isinstance(params, BlurParams):
+            self._blur(params, applied)
+        elif isinstance(params, ReadShotParams):
+            self._noise(params, applied)
+        elif isinstance(params, JPEGParams):
+            self._jpeg(params, applied)
+        else:
+            for name, values in params.summary().items():
+                self._keep(name, values[applied])
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        self.values.setdefault(name, []).append(values.detach().float())
+
+    def _blur(self, params: BlurParams, applied: Tensor) -> None:
+        kernel = params.kernel
+        kernel = torch.where(_like(applied, kernel), kernel, delta(kernel.shape[-1]).to(kernel))
+        self._keep("radius", disk_radius(kernel))
+        self._keep("kernel_sum", kernel.flatten(1).sum(dim=1))
+        if isinstance(params, LearnedBlurParams):
+            self._keep("kernel_mask", params.mask.flatten(1).mean(dim=1))
+        self.kernels.append(kernel.clone())
+
+    def _noise(self, params: ReadShotParams, applied: Tensor) -> None:
+        # The sign of a level means nothing.
+        read, shot = (
+            (torch.where(_like(applied, level), level, 0.0).abs()).expand_as(params.eps_read)
+            for level in (params.sigma_read, params.sigma_shot)
+        )
+        squares = [level.square().flatten(1).mean(dim=1) for level in (read, shot)]
+        self._keep("sigma_read", squares[0].sqrt())
+        self._keep("sigma_shot", squares[1].sqrt())
+        self._keep("sigma_grey", (squares[0] + squares[1] / 2).sqrt())
+        levels = torch.stack([read, shot], dim=1)
+        total = levels.double().sum(dim=0)
+        self.levels = total if self.levels is None else self.levels + total
+        if self.examples is None:
+            self.examples = levels[:EXAMPLES].clone()
+
+    def _jpeg(self, params: JPEGParams, applied: Tensor) -> None:
+        masked = isinstance(params, LearnedJPEGParams)
+        mask = params.mask if masked else torch.ones_like(params.quality)  # type: ignore[attr-defined]
+        self._keep("quality", params.quality[applied].clamp(1, 100))
+        self._keep("quality_mask", torch.where(applied, mask, 0.0))
+
+
+def _draw(
+    degradation: Degradation[Any],
+    shape: tuple[int, int, int],
+    count: int,
+    generator: torch.Generator,
+    progress: Callable[[int], object] | None,
+) -> Drawn:
+    collector = _Collector()
+    while collector.count < count:
+        batch = min(_BATCH, count - collector.count)
+        collector.add(degradation.sample((batch, *shape), generator=generator))
+        if progress is not None:
+            progress(collector.count)
+    return collector.drawn()
+
+
+def _like(applied: Tensor, other: Tensor) -> Tensor:
+    return applied.view(-1, *[1] * (other.ndim - 1))
+
+
+def _padded(kernel: Tensor, size: int) -> Tensor:
+    margin = (size - kernel.shape[-1]) // 2
+    return torch.nn.functional.pad(kernel, [margin] * 4)
+
+
+def _statistics(values: Tensor) -> dict[str, float]:
+    quantiles = values.quantile(torch.tensor(_QUANTILES))
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(correction=0)),
+        **{f"q{100 * p:.0f}": float(q) for p, q in zip(_QUANTILES, quantiles, strict=True)},
+    }
+
+
+def _document(drawn: Drawn) -> dict[str, Any]:
+    document: dict[str, Any] = {"summary": drawn.summary()}
+    if drawn.kernels is not None:
+        mean = drawn.kernels.mean(dim=0)
+        document["mean_kernel"] = mean[0].tolist()
+        document["mean_kernel_centroid"] = centroid(mean[None])[0].tolist()
+    if drawn.levels is not None:
+        x = torch.linspace(0, 1, 11)
+        low, median, high = noise_curve(drawn, x).tolist()
+        document["noise_curve"] = {"x": x.tolist(), "q5": low, "q50": median, "q95": high}
+    document["values"] = {name: values.tolist() for name, values in drawn.values.items()}
+    return document
+
+
+def _finite(value: Any) -> Any:
+    """Rounds to six digits, and replaces what JSON does not have by null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,295 @@
+"""The report of a run: what went in, what came out, how it went.
+
+The report is made of plain objects, so that it can be written for anything that was trained: a
+configuration, lines of metrics, pictures, a prior and a degradation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..degradations import Degradation, Identity
+from ..degradations.compose import Chain
+from ..functional.random import generator_for
+from ..priors import Prior
+from .charts import Chart, line_chart, short
+from .findings import Findings, inspect_degradation
+from .pages import render
+from .pictures import Picture, cut, sheet
+from .views import view
+from .walks import Step, Walk, steps, walks
+
+__all__ = ["Record", "report_page"]
+
+SHEET = 64
+"""The number of images on a sheet."""
+
+SNAPSHOTS = 12
+"""The number of sheets shown over time."""
+
+_PIXELS = 300_000
+"""The number of pixels on one sheet of the many over time, so that a page stays below some megabytes."""
+
+_DRAWS = 500
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a run.
+
+    Attributes:
+        config: The configuration as JSON values, as ``config.json`` holds it.
+        prior: The generator of clean images, on the CPU.
+        degradation: The model of the damage, on the CPU.
+        metrics: The lines of ``metrics.jsonl``, in order.
+        observed: A PNG sheet of training images, if there is one.
+        samples: PNG sheets of samples by the number of images seen.
+        truth: The true damage, where it is known.
+    """
+
+    config: Mapping[str, Any]
+    prior: Prior
+    degradation: Degradation[Any]
+    metrics: Sequence[Mapping[str, Any]] = ()
+    observed: bytes | None = None
+    samples: Mapping[int, bytes] = field(default_factory=dict)
+    truth: Degradation[Any] | None = None
+
+
+def report_page(record: Record) -> str:
+    """Writes the page of ``blemish report``.
+
+    Arguments:
+        record: What is known of the run.
+
+    Returns:
+        The HTML document.
+    """
+    config, seed = record.config, int(record.config["seed"])
+    learned = any(True for _ in record.degradation.parameters())
+    findings = _findings(record, seed)
+    context = {
+        "title": _title(config),
+        "lead": _lead(record, learned),
+        "facts": _facts(record),
+        "warnings": _warnings(record.metrics),
+        "observed": _observed(record),
+        "generated": _generated(record, seed),
+        "generated_note": (
+            "What the model believes the images were before they were damaged."
+            if learned or _is_damage(record.degradation)
+            else "What the model makes; it takes images as they are, damage included."
+        ),
+        "steps": _steps(record, seed),
+        "damage_word": "learned" if learned else "given",
+        "snapshots": _snapshots(record),
+        "view": findings and view(findings, learned="learned" if learned else "given"),
+        "learned_title": (
+            "What was learned about the damage" if learned else "The damage that was given"
+        ),
+        "walks": _walks(record, seed),
+        "charts": _charts(record.metrics, findings),
+        "configuration": _configuration(config),
+    }
+    return render("report.html.j2", contents=_contents(context), **context)
+
+
+def _contents(context: Mapping[str, Any]) -> dict[str, str]:
+    has_view = context["view"] is not None and not context["view"].empty
+    every = {
+        "images": ("Images", True),
+        "steps": ("Damage in turn", bool(context["steps"])),
+        "time": ("Over time", bool(context["snapshots"])),
+        "learned": ("Damage", has_view),
+        "walks": ("Walks", bool(context["walks"])),
+        "training": ("Training", bool(context["charts"])),
+        "configuration": ("Configuration", True),
+    }
+    return {name: text for name, (text, shown) in every.items() if shown}
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    setting = config["data"].get("setting")
+    where = f", damage {setting}" if setting else ""
+    return f"{config['recipe']} on {_last_part(config['data']['source'])}{where}"
+
+
+def _lead(record: Record, learned: bool) -> str:
+    seen = record.metrics[-1]["images"] if record.metrics else 0
+    planned = record.config["training"]["images"]
+    text = {
+        (True, True): "It learned the images and the damage together, from damaged images alone.",
+        (True, False): "It learned the images and the damage together, from damaged images alone.",
+        (False, True): "It learned the images behind a damage that it was told.",
+        (False, False): "It learned the images as they are; it knows nothing of damage.",
+    }[learned, _is_damage(record.degradation)]
+    return text if seen >= planned else f"{text} {seen:,} of {planned:,} images seen so far."
+
+
+def _facts(record: Record) -> dict[str, str]:
+    config = record.config
+    last = record.metrics[-1] if record.metrics else {}
+    c, h, w = record.prior.shape
+    parts: dict[str, nn.Module] = {"G_x": record.prior, "damage": record.degradation}
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    facts = {
+        "Preset": str(config["preset"]),
+        "Seed": str(config["seed"]),
+        "Image size": f"{w} × {h}, {'grey' if c == 1 else 'RGB'}",
+        "Parameters": ", ".join(f"{name} {short(n)}" for name, n in sizes.items() if n),
+    }
+    if last:
+        facts["Images seen"] = f"{last['images']:,}"
+        facts["Time"] = _duration(float(last.get("seconds", 0.0)))
+        if last.get("seconds"):
+            facts["Speed"] = f"{short(last['images'] / last['seconds'])} images/s"
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _warnings(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"At {line['images']:,} images: {text}"
+        for line in metrics
+        for text in line.get("warnings", ())
+    ]
+
+
+def _observed(record: Record) -> Picture | None:
+    if record.observed is None:
+        return None
+    images = cut(record.observed, record.prior.shape)
+    return _sheet(images, "training images as the model saw them")
+
+
+@torch.no_grad()
+def _generated(record: Record, seed: int) -> Picture:
+    if record.samples:
+        images = cut(record.samples[max(record.samples)], record.prior.shape)
+    else:
+        images = record.prior.sample(SHEET, generator=generator_for(seed, "samples"))
+    return _sheet(images, "generated images")
+
+
+def _snapshots(record: Record) -> tuple[Picture, ...]:
+    """Returns sheets at about equal steps, the first and the last among them."""
+    seen = sorted(record.samples)
+    if len(seen) < 2:
+        return ()
+    n = min(SNAPSHOTS, len(seen))
+    chosen = [seen[round(i * (len(seen) - 1) / (n - 1))] for i in range(n)]
+    return tuple(
+        _sheet(
+            cut(record.samples[images], record.prior.shape),
+            f"generated images after {images:,} training images",
+            f"after {images:,} images",
+            pixels=_PIXELS,
+        )
+        for images in chosen
+    )
+
+
+def _sheet(images: Tensor, alt: str, caption: str = "", pixels: int = 4 * _PIXELS) -> Picture:
+    """Returns a sheet of eight columns with as many whole rows as the number of pixels allows."""
+    rows = max(1, pixels // (8 * images[0, 0].numel()))
+    return sheet(images[: min(SHEET, 8 * rows)], 8, alt, caption)
+
+
+def _is_damage(degradation: nn.Module) -> bool:
+    if isinstance(degradation, Chain):
+        return any(_is_damage(stage) for stage in degradation)
+    return not isinstance(degradation, Identity)
+
+
+def _steps(record: Record, seed: int) -> tuple[Step, ...]:
+    return steps(record.prior, record.degradation, seed=seed)
+
+
+def _walks(record: Record, seed: int) -> tuple[Walk, ...]:
+    return walks(record.prior, record.degradation, seed=seed)
+
+
+def _findings(record: Record, seed: int) -> Findings | None:
+    if not _is_damage(record.degradation):
+        return None
+    learned = any(True for _ in record.degradation.parameters())
+    return inspect_degradation(
+        record.degradation,
+        record.prior.shape,
+        # What was given instead of learned is the truth already.
+        truth=record.truth if learned else None,
+        count=_DRAWS,
+        seed=seed,
+    )
+
+
+def _charts(metrics: Sequence[Mapping[str, Any]], findings: Findings | None) -> list[Chart]:
+    """Returns a chart for each loss term, learned strength and gradient norm, and for the speed."""
+    true = findings.true.summary() if findings and findings.true else {}
+    groups: dict[str, dict[str, str]] = {}
+    rules: dict[str, tuple[str, float]] = {}
+    for key in dict.fromkeys(key for line in metrics for key in line):
+        kind, *rest = key.split("/")
+        if kind in ("loss", "grad") and len(rest) == 2:
+            phase, term = rest
+            title = f"{'Gradient norm' if kind == 'grad' else 'Loss'}: {term.replace('_', ' ')}"
+            groups.setdefault(title, {})[phase] = key
+        elif kind == "strength" and len(rest) == 1:
+            title = f"Mean {rest[0].replace('_', ' ')}"
+            groups[title] = {"learned": key}
+            if rest[0] in true:
+                rules[title] = ("true mean", true[rest[0]]["mean"])
+        elif key == "images_per_second":
+            groups["Images per second"] = {"speed": key}
+    return [_chart(title, keys, metrics, rules.get(title)) for title, keys in groups.items()]
+
+
+def _chart(
+    title: str,
+    keys: Mapping[str, str],
+    metrics: Sequence[Mapping[str, Any]],
+    rule: tuple[str, float] | None,
+) -> Chart:
+    rows = [line for line in metrics if any(key in line for key in keys.values())]
+    lines = {name: [line.get(key) for line in rows] for name, key in keys.items()}
+    x = [float(line["images"]) for line in rows]
+    note = f"Dashed: the {rule[0]}, {short(rule[1])}." if rule else ""
+    return line_chart(title, x, lines, x_label="images seen", rule=rule, note=note)
+
+
+def _configuration(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Returns the configuration as flat tables: the run, then data, training and system."""
+    nested = {name: value for name, value in config.items() if isinstance(value, Mapping)}
+    plain = {name: str(value) for name, value in config.items() if name not in nested}
+    first = ("data", "training", "system")
+    order = sorted(nested, key=lambda name: first.index(name) if name in first else len(first))
+    return {"run": plain} | {name: dict(_flat(nested[name])) for name in order}
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        items = [(str(name), item) for name, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        items = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return [(prefix, text)]
+    return [
+        pair for name, item in items for pair in _flat(item, f"{prefix}.{name}" if prefix else name)
+    ]
+
+
+def _last_part(source: str) -> str:
+    return source.rstrip("/").rpartition("/")[2] or source

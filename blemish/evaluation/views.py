@@ -1,0 +1,311 @@
+"""What was found out about a degradation, arranged for a page.
+
+Every page that speaks of learned damage shows the same things in the same way: a table of numbers,
+walls of kernels, histograms, the noise. This module turns :class:`Findings` into pictures and
+charts; the template ``findings.html.j2`` places them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..functional.kernels import centroid
+from .charts import Chart, band_chart, histogram, short
+from .findings import Drawn, Findings, noise_curve
+from .pictures import Picture, heat
+from .walks import kernel_picture
+
+__all__ = ["QUANTITIES", "FindingsView", "Quantity", "Row", "Wall", "view"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a number is spoken of.
+
+    Attributes:
+        name: Its name in plain words.
+        unit: Its unit, perhaps empty.
+        note: What it means.
+        limits: The range of its axis; None takes that of the values.
+    """
+
+    name: str
+    unit: str
+    note: str
+    limits: tuple[float, float] | None = None
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "radius": Quantity(
+        "Blur radius",
+        "px",
+        "The radius of the disk that spreads light as far as the kernel does; 0 is sharp.",
+    ),
+    "kernel_sum": Quantity(
+        "Sum of the kernel", "", "1 keeps the brightness; nothing forces a learned kernel to it."
+    ),
+    "kernel_mask": Quantity(
+        "Blur mask",
+        "",
+        "The mean of m_k: 0 leaves the image sharp, 1 uses the learned kernel alone.",
+        (0.0, 1.0),
+    ),
+    "sigma_read": Quantity(
+        "Read noise", "", "The standard deviation of noise in black, where white is 1."
+    ),
+    "sigma_shot": Quantity(
+        "Shot noise", "", "The standard deviation of what light adds to the noise in white."
+    ),
+    "sigma_grey": Quantity(
+        "Noise in middle grey", "", "The standard deviation of all noise at half intensity."
+    ),
+    "quality": Quantity(
+        "JPEG quality", "", "100 is best. Only images that are compressed count in the truth."
+    ),
+    "quality_mask": Quantity(
+        "JPEG mask",
+        "",
+        "m_q: 0 leaves the image uncompressed, 1 takes the compressed one.",
+        (0.0, 1.0),
+    ),
+}
+"""The quantities in the order in which they are shown."""
+
+WALL = 40
+"""The number of kernels on a wall."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: one quantity, learned and true.
+
+    Attributes:
+        name: The quantity, with its unit.
+        note: What it means.
+        learned: Median and 90 % range, or a dash.
+        true: The same of the truth.
+        distance: The Wasserstein distance, or a dash.
+    """
+
+    name: str
+    note: str
+    learned: str
+    true: str
+    distance: str
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Kernels from the smallest to the largest.
+
+    Attributes:
+        title: Whose kernels they are.
+        role: ``learned`` or ``true``.
+        mean: The mean kernel.
+        kernels: Kernels at equally spaced quantiles of the radius.
+    """
+
+    title: str
+    role: str
+    mean: Picture
+    kernels: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class FindingsView:
+    """Findings, arranged for a page.
+
+    Attributes:
+        count: The number of draws.
+        has_truth: Whether the truth is known.
+        rows: The table.
+        sentences: The comparison in words.
+        walls: Walls of kernels: learned and true.
+        histograms: The distributions of the quantities.
+        levels: Maps of mean noise levels.
+        examples: Maps of the noise level in single draws.
+        curve: Noise against intensity.
+    """
+
+    count: int
+    has_truth: bool
+    rows: tuple[Row, ...]
+    sentences: tuple[str, ...]
+    walls: tuple[Wall, ...]
+    histograms: Mapping[str, Chart]
+    levels: tuple[Picture, ...]
+    examples: tuple[Picture, ...]
+    curve: Chart | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no damage to show."""
+        return not self.rows
+
+
+def view(findings: Findings, *, learned: str = "learned") -> FindingsView:
+    """Arranges findings for a page.
+
+    Arguments:
+        findings: The findings.
+        learned: How the inspected degradation is called on the walls.
+    """
+    sides = {"learned": findings.learned} | ({"true": findings.true} if findings.true else {})
+    return FindingsView(
+        findings.count,
+        findings.true is not None,
+        _rows(findings),
+        _sentences(findings),
+        _walls(sides, {"learned": learned, "true": "true"}),
+        _histograms(sides),
+        *_noise_maps(findings.learned),
+        _curve(sides),
+    )
+
+
+def _known(name: str) -> Quantity:
+    return QUANTITIES.get(name, Quantity(name.replace("_", " "), "", ""))
+
+
+def _names(*sides: Drawn) -> list[str]:
+    found = {name for side in sides for name, values in side.values.items() if len(values)}
+    return [n for n in QUANTITIES if n in found] + sorted(found - QUANTITIES.keys())
+
+
+def _rows(findings: Findings) -> tuple[Row, ...]:
+    true = findings.true or Drawn()
+    distances = findings.distances()
+    rows = []
+    for name in _names(findings.learned, true):
+        known = _known(name)
+        distance = short(distances[name]) if name in distances else "–"
+        title = f"{known.name}, {known.unit}" if known.unit else known.name
+        learned, truth = (_range(side.values.get(name)) for side in (findings.learned, true))
+        rows.append(Row(title, known.note, learned, truth, distance))
+    if "mean_kernel" in distances:
+        note = "The L1 distance of the mean kernels: 0 is equal, 2 is as far as can be."
+        rows.append(Row("Mean kernel", note, "–", "–", short(distances["mean_kernel"])))
+    return tuple(rows)
+
+
+def _range(values: Tensor | None) -> str:
+    if values is None or not len(values):
+        return "–"
+    low, median, high = values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+    return f"{short(median)} ({short(low)} to {short(high)})"
+
+
+def _sentences(findings: Findings) -> tuple[str, ...]:
+    distances, found = findings.distances(), []
+    if "radius" in distances:
+        found.append(
+            f"Learned blur radii are {short(distances['radius'], 2)} px from the true ones "
+            f"(1-Wasserstein distance)."
+        )
+    if findings.learned.kernels is not None:
+        dx, dy = centroid(findings.learned.kernels.mean(dim=0)[None])[0].tolist()
+        shift = (dx**2 + dy**2) ** 0.5
+        found.append(
+            f"The mean learned kernel lies {short(shift, 2)} px beside its middle; clean images make "
+            "up for that by a shift the other way."
+        )
+    if "sigma_grey" in distances:
+        found.append(
+            f"Learned noise in middle grey is {short(distances['sigma_grey'], 2)} from the true "
+            "one, where white is 1."
+        )
+    if "quality" in distances:
+        found.append(
+            f"Learned JPEG qualities are {short(distances['quality'], 2)} from the true ones."
+        )
+    return tuple(found)
+
+
+def _walls(sides: Mapping[str, Drawn], titles: Mapping[str, str]) -> tuple[Wall, ...]:
+    walls = []
+    for role, drawn in sides.items():
+        if drawn.kernels is None:
+            continue
+        kernels, radii = drawn.kernels[:, 0], drawn.values["radius"]
+        order = radii[: len(kernels)].argsort()
+        n = min(WALL, len(order))
+        # At equal quantiles, so that the same place on two walls can be compared.
+        chosen = order[((torch.arange(n) + 0.5) / n * len(order)).long()]
+        pictures = tuple(
+            kernel_picture(
+                kernels[i], f"{titles[role]} kernel of radius {r:.2f} pixels", f"{r:.2f}"
+            )
+            for i, r in zip(chosen.tolist(), radii[chosen].tolist(), strict=True)
+        )
+        mean = kernel_picture(kernels.mean(dim=0), f"mean {titles[role]} kernel", "mean")
+        title = f"{titles[role]} kernels"
+        walls.append(Wall(title[0].upper() + title[1:], role, mean, pictures))
+    return tuple(walls)
+
+
+def _histograms(sides: Mapping[str, Drawn]) -> dict[str, Chart]:
+    charts = {}
+    for name in _names(*sides.values()):
+        known = _known(name)
+        samples = {
+            role: drawn.values[name]
+            for role, drawn in sides.items()
+            if len(drawn.values.get(name, ()))
+        }
+        label = f"{known.name.lower() if known.name[:4] != 'JPEG' else known.name}"
+        charts[name] = histogram(
+            known.name,
+            samples,
+            x_label=f"{label} ({known.unit})" if known.unit else label,
+            limits=known.limits,
+            note=known.note,
+        )
+    return charts
+
+
+def _noise_maps(drawn: Drawn) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    if drawn.levels is None or drawn.examples is None:
+        return (), ()
+    names = ("read noise", "shot noise")
+    levels = drawn.levels.mean(dim=1)
+    mean = tuple(
+        heat(
+            level,
+            float(level.max()),
+            f"map of the mean level of {name}",
+            f"{name}: {short(float(level.min()), 2)} to {short(float(level.max()), 2)}",
+        )
+        for name, level in zip(names, levels, strict=True)
+    )
+    # The level at half intensity says in one map what the two levels do together.
+    squares = drawn.examples.square()
+    grey = (squares[:, 0] + squares[:, 1] / 2).sqrt().mean(dim=1)
+    single = tuple(
+        heat(level, float(grey.max()), "map of the noise level of one draw", _level(level))
+        for level in grey
+    )
+    return mean, single
+
+
+def _level(level: Tensor) -> str:
+    return f"σ {short(float(level.square().mean().sqrt()), 2)}"
+
+
+def _curve(sides: Mapping[str, Drawn]) -> Chart | None:
+    x = torch.linspace(0, 1, 33)
+    curves: dict[str, Tensor] = {
+        role: noise_curve(drawn, x) for role, drawn in sides.items() if drawn.levels is not None
+    }
+    if not curves:
+        return None
+    return band_chart(
+        "Noise against intensity",
+        x,
+        curves,
+        x_label="intensity (0 black, 1 white)",
+        note="Standard deviation of the noise: the median of all draws, and 90 % of them in the band.",
+    )

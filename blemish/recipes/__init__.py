@@ -8,6 +8,7 @@ from typing import Any
 
 from ..configuration import decode
 from ..degradations import KINDS as DEGRADATION_KINDS
+from ..degradations import simulator
 from ..priors import KINDS as PRIOR_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, TrainingConfig
@@ -47,8 +48,10 @@ def configure(recipe: str, preset: str, setting: str | None = None) -> RunConfig
         raise ValueError(f"unknown recipe {recipe!r}{hint}; choose one of {', '.join(RECIPES)}")
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    if setting is not None and "/" not in setting:
-        setting = PRESETS[preset].family + setting
+    if setting is not None:
+        setting = setting if "/" in setting else PRESETS[preset].family + setting
+        # Data are opened much later: an unknown setting is told here.
+        simulator(setting)
     return RECIPES[recipe](preset, setting)
 
 

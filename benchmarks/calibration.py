@@ -87,7 +87,7 @@ def pairs(
         kernel = draw_kernel(b, generators, centring=centring, expl=expl)
         levels = read_shot_levels(rand((b,), generators), randn((b,), generators))
         noise = randn(x.shape, generators), randn(x.shape, generators)
-        quality = (60 + 41 * rand((b,), generators)).floor().int().tolist()
+        quality = (60 + 41 * rand((b,), generators)).floor().clamp(max=100).int().tolist()
         y = read_shot(blur(x, kernel, padding=padding), *levels, *noise).clamp(0, 1)
         degraded = (y * 255).round().byte().permute(0, 2, 3, 1).numpy()
         yield rows, np.stack([jpeg(*item) for item in zip(degraded, quality, strict=True)])

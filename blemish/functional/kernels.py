@@ -153,7 +153,7 @@ def entropy(kernel: Tensor) -> Tensor:
     """
     h = _normalise(kernel[:, 0])
     # The bound inside the logarithm keeps the gradient at empty pixels finite.
-    return -(h * h.clamp_min(TINY).log()).sum((-2, -1))
+    return (h * -h.clamp_min(TINY).log()).sum((-2, -1))
 
 
 def _corner_area(x: Tensor, y: Tensor, r: Tensor) -> Tensor:

@@ -1,0 +1,309 @@
+"""Recipes and presets: the paper's numbers, each ablation's one change, and golden losses."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+from golden import regenerate
+from torch import nn
+from torch.testing import assert_close
+
+from blemish.configuration import encode
+from blemish.degradations import (
+    SETTINGS,
+    Chain,
+    ConstantBlur,
+    ConstantJPEG,
+    Identity,
+    LearnedBlur,
+    LearnedJPEG,
+    LearnedNoise,
+    simulator,
+)
+from blemish.functional.random import generator_for, rand
+from blemish.networks import TwoHeads
+from blemish.recipes import PRESETS, RECIPES, configure, decode_run
+from blemish.systems import RobustGAN
+
+ALL = {
+    *("gan", "ambient-gan", "p-ambient-gan", "nr-gan", "br-gan", "cr-gan", "bncr-gan"),
+    *("br-gan-no-mask", "cr-gan-no-mask", "cr-gan-ac", "bncr-gan-no-ac"),
+    *("bncr-gan-ac-blur", "bncr-gan-ac-comp", "bncr-gan-constant-c"),
+}
+STAGES: dict[str, list[type]] = {
+    "gan": [Identity],
+    "p-ambient-gan": [ConstantBlur, ConstantJPEG],
+    "br-gan": [LearnedBlur],
+    "nr-gan": [LearnedNoise],
+    "cr-gan": [LearnedJPEG],
+    "bncr-gan": [LearnedBlur, LearnedNoise, LearnedJPEG],
+}
+PAPER = ["cifar10", "ffhq128"]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _build(recipe: str, preset: str, setting: str = "N") -> RobustGAN:
+    with torch.device("meta"):
+        system: RobustGAN = configure(recipe, preset, setting).system.build()
+    return system
+
+
+def test_the_familys_names_are_known() -> None:
+    assert set(RECIPES) == ALL
+    assert {"tiny", "demo", "cifar10-small", "cifar10", "ffhq128"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_survives_json(recipe: str, preset: str) -> None:
+    run = configure(recipe, preset, "N")
+    assert (run.recipe, run.preset, run.seed) == (recipe, preset, 0)
+    assert decode_run(json.loads(json.dumps(encode(run)))) == run
+    assert run.data.setting == PRESETS[preset].family + "N"
+    assert (run.data.size, run.data.channels) == (
+        PRESETS[preset].size,
+        PRESETS[preset].image_channels,
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("recipe", STAGES)
+def test_a_recipe_has_its_stages_at_any_size(recipe: str, preset: str) -> None:
+    system = _build(recipe, preset)
+    assert [type(stage) for stage in system.degradation] == STAGES[recipe]
+    p = PRESETS[preset]
+    assert system.prior.shape == (p.image_channels, p.size, p.size)
+    for stage in system.degradation:
+        if isinstance(stage, LearnedNoise):
+            network = stage.config.network
+            assert (network.size, network.image_channels) == (p.size, 2 * p.image_channels)
+        elif isinstance(stage, (LearnedBlur, ConstantBlur)):
+            assert stage.config.size == p.kernel
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_cadences_fall_on_whole_iterations(preset: str) -> None:
+    training, p = configure("gan", preset).training, PRESETS[preset]
+    assert (training.images, training.batch) == (p.iterations * p.batch, p.batch)
+    for every, count in zip(
+        (training.log_every, training.sample_every, training.checkpoint_every),
+        p.reports,
+        strict=True,
+    ):
+        assert every % training.batch == 0
+        assert count <= training.images / every < count + 1.5
+
+
+# The paper's numbers
+
+
+@pytest.mark.parametrize(
+    ("preset", "prior", "discriminator", "noise"),
+    [
+        ("cifar10", 1_202_691, 1_053_825, 1_206_150),
+        ("ffhq128", 34_237_955, 29_017_857, 34_239_686),
+    ],
+)
+def test_networks_have_the_papers_size(
+    preset: str, prior: int, discriminator: int, noise: int
+) -> None:
+    system = _build("bncr-gan", preset)
+    assert _count(system.prior) == prior
+    assert _count(system.discriminator) == discriminator
+    blur, grain, jpeg = system.degradation
+    assert _count(grain) == noise
+    if preset == "cifar10":
+        assert (_count(blur), _count(jpeg)) == (53_922, 33_282)
+    else:
+        heads = TwoHeads.Config(latent=256, hidden=128, outputs=225)
+        assert (blur.network.config, blur.config.size) == (heads, 15)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("preset", PAPER)
+def test_hyper_parameters_are_the_papers(recipe: str, preset: str) -> None:
+    run, large = configure(recipe, preset, "D"), preset == "ffhq128"
+    c: RobustGAN.Config = run.system
+    assert c.lr == (1e-4 if large else 2e-4)
+    assert (c.betas, c.ema, c.batch_multiple, c.r1) == ((0.0, 0.99), 0.999, 2, 10.0)
+    diversity = (c.diversity_blur, c.diversity_noise, c.diversity_quality)
+    assert diversity == (4e-4, 0.2 if large else 0.02, 1e-5)
+    assert run.training.batch == 64
+    assert run.training.images == 64 * (200_000 if large else 300_000)
+    assert run.training.precision == "32"
+    assert not run.data.flip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("preset", PAPER)
+def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset: str) -> None:
+    c: RobustGAN.Config = configure(recipe, preset, "D").system
+    assert (c.degradation_rate, c.r1_every) == (1.0, 1)
+    assert c.discriminator.residual_scale == c.prior.network.residual_scale == 0.1
+    text = json.dumps(encode(c))
+    assert not any(f'"{name}": -' in text for name in ("mask_bias", "quality_bias"))
+    for stage in c.degradation.stages:
+        assert getattr(stage, "mask_bias", 0.0) == 0.0
+        assert getattr(stage, "quality_bias", 0.0) == 0.0
+        network = getattr(stage, "network", c.prior.network)
+        assert (network.output_gain, network.residual_scale) == (1.0, 0.1)
+
+
+def test_small_presets_say_what_stabilises_them() -> None:
+    c: RobustGAN.Config = configure("bncr-gan", "cifar10-small", "N").system
+    blur, noise, jpeg = c.degradation.stages
+    assert c.degradation_rate < 1 < c.r1_every
+    assert blur.mask_bias < 0 < jpeg.quality_bias
+    assert jpeg.mask_bias < 0
+    assert noise.network.output_gain < 1
+    # The prior itself starts as the paper's.
+    assert c.prior.network.output_gain == 1
+
+
+# Variants
+
+
+NO_AC = {"consistency_blur": 0.0, "consistency_compression": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("variant", "base", "changes"),
+    [
+        ("bncr-gan-no-ac", "bncr-gan", NO_AC),
+        ("bncr-gan-ac-blur", "bncr-gan", {"consistency_compression": 0.0}),
+        ("bncr-gan-ac-comp", "bncr-gan", {"consistency_blur": 0.0}),
+        ("bncr-gan-constant-c", "bncr-gan", {"mu_blur": 0.0, "mu_compression": 0.0}),
+        ("cr-gan-ac", "cr-gan", {"consistency_compression": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("preset", ["tiny", "cifar10"])
+def test_an_ablation_changes_its_own_fields_alone(
+    variant: str, base: str, changes: dict[str, float], preset: str
+) -> None:
+    plain, varied = configure(base, preset, "N"), configure(variant, preset, "N")
+    assert varied.system == replace(plain.system, **changes) != plain.system
+    assert varied == replace(plain, recipe=variant, system=varied.system)
+
+
+@pytest.mark.parametrize("base", ["br-gan", "cr-gan"])
+def test_without_a_mask_nothing_else_changes(base: str) -> None:
+    plain, varied = configure(base, "tiny"), configure(f"{base}-no-mask", "tiny")
+    (stage,) = plain.system.degradation.stages
+    assert stage.masked
+    chain = Chain.Config((replace(stage, masked=False),))
+    assert varied.system == replace(plain.system, degradation=chain)
+
+
+def test_consistency_belongs_to_bncr_gan() -> None:
+    for recipe in RECIPES:
+        c = configure(recipe, "cifar10", "N").system
+        weights = (c.consistency_blur, c.consistency_compression, c.mu_blur, c.mu_compression)
+        if recipe in ("gan", "ambient-gan", "br-gan", "nr-gan", "cr-gan"):
+            assert weights == (0.0, 0.0, 1.0, 10.0)
+    c = configure("bncr-gan", "cifar10", "N").system
+    assert (c.consistency_blur, c.consistency_compression) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_ambient_gan_is_told_the_damage(name: str) -> None:
+    preset = "ffhq128" if name.startswith("ffhq/") else "cifar10"
+    run = configure("ambient-gan", preset, name[-1])
+    assert run.system.degradation == simulator(name).config
+    assert run.data.setting == name
+
+
+@pytest.mark.parametrize(
+    ("letter", "stages"),
+    [("D", [ConstantBlur]), ("J", [ConstantJPEG]), ("N", [ConstantBlur, ConstantJPEG])],
+)
+def test_p_ambient_gan_learns_what_the_setting_needs(letter: str, stages: list[type]) -> None:
+    for preset in PAPER:
+        system = _build("p-ambient-gan", preset, letter)
+        assert [type(stage) for stage in system.degradation] == stages
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("recipe", "preset", "setting", "text"),
+    [
+        (
+            "bncr-gn",
+            "tiny",
+            None,
+            r"'bncr-gn' \(did you mean 'bncr-gan'\?\); choose one of gan, amb",
+        ),
+        ("gan", "cifar", None, "unknown preset 'cifar'; choose one of tiny, demo"),
+        ("gan", "tiny", "Z", "unknown setting 'Z'; choose A to T"),
+        ("gan", "ffhq128", "Z", "unknown setting 'ffhq/Z'"),
+        ("ambient-gan", "tiny", None, "give --setting"),
+    ],
+)
+def test_unknown_names_are_told_with_the_known_ones(
+    recipe: str, preset: str, setting: str | None, text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        configure(recipe, preset, setting)
+
+
+def test_only_a_run_is_decoded() -> None:
+    with pytest.raises(ValueError, match="not the configuration of a run"):
+        decode_run(encode(configure("gan", "tiny").training))
+    with pytest.raises(ValueError, match="unknown kind 'Popen'"):
+        decode_run({"type": "Popen"})
+
+
+# Golden losses: write them anew with `python tests/golden/regenerate.py`, knowingly.
+
+GOLDEN: dict[str, regenerate.Losses] = json.loads(regenerate.FILE.read_text())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_first_losses_are_golden(recipe: str) -> None:
+    found = regenerate.run(recipe)
+    expected = GOLDEN[recipe]
+    assert len(found) == len(expected) == regenerate.ITERATIONS
+    for row, golden in zip(found, expected, strict=True):
+        assert_close(row, golden, rtol=1e-3, atol=1e-9)
+
+
+def test_golden_losses_are_of_every_recipe_and_differ() -> None:
+    assert set(GOLDEN) == set(RECIPES)
+    last = {json.dumps(losses[-1]) for losses in GOLDEN.values()}
+    assert len(last) == len(RECIPES)
+    values = [v for rows in GOLDEN.values() for row in rows for v in row.values()]
+    assert all(math.isfinite(v) and v != 0 for v in values)
+
+
+@pytest.mark.slow
+def test_ffhq128_takes_a_step() -> None:
+    c = configure("bncr-gan", "ffhq128", "N").system
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        system: RobustGAN = c.build()
+    batch = rand((2, 3, 128, 128), generator_for("faces"))
+    for phase in system.phases:
+        members = [p for g in phase.groups for p in system.get_submodule(g.module).parameters()]
+        for p in system.parameters():
+            p.requires_grad_(False)
+        for p in members:
+            p.requires_grad_(True)
+        before = [p.detach().flatten()[:3].clone() for p in members]
+        losses = system.losses(phase.name, batch, generator_for("step"), 1)
+        torch.stack(list(losses.values())).sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in members)
+        torch.optim.Adam(members, phase.lr, phase.betas).step()
+        assert all(p.isfinite().all() for p in members)
+        moved = [not torch.equal(b, p.flatten()[:3]) for b, p in zip(before, members, strict=True)]
+        assert sum(moved) > 0.9 * len(moved)
+        system.zero_grad()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 8e6  # kilobytes

@@ -3,8 +3,9 @@ r"""What damage a model has learned, measured on many draws, beside the truth wh
 A degradation is inspected by drawing from it: nothing is read from its weights. Draws of a learned
 degradation and of the true one are reduced to the same numbers, whatever made them:
 
-* blur: the radius of the disk with the kernel's second moment, the sum of the kernel, the mean of
-  the mask :math:`m_k`; and the kernels themselves;
+* blur: the radius of the disk with the kernel's second moment, the share of the kernel in its
+  middle (a sharp kernel with a faint wide halo has the radius of a disk, but not its middle), the
+  sum of the kernel, the mean of the mask :math:`m_k`; and the kernels themselves;
 * noise: the levels :math:`\sigma_{read}, \sigma_{shot}`, and the standard deviation of the noise at
   intensity x,
 
@@ -53,8 +54,8 @@ class Drawn:
     """Many draws from one degradation, reduced to numbers.
 
     Attributes:
-        values: One number for each draw, with shape (N,), by quantity: ``radius``, ``kernel_sum``,
-            ``kernel_mask``, ``sigma_read``, ``sigma_shot``, ``sigma_grey`` (the standard deviation
+        values: One number for each draw, with shape (N,), by quantity: ``radius``, ``kernel_centre``,
+            ``kernel_sum``, ``kernel_mask``, ``sigma_read``, ``sigma_shot``, ``sigma_grey`` (the standard deviation
             at x = 1/2), ``quality``, ``quality_mask``, and what other degradations say of
             themselves. Qualities are only those of images that are compressed.
         kernels: The kernels, with shape (N, 1, K, K); None without blur.
@@ -220,7 +221,9 @@ class _Collector:
         kernel = params.kernel
         kernel = torch.where(_like(applied, kernel), kernel, delta(kernel.shape[-1]).to(kernel))
         self._keep("radius", disk_radius(kernel))
-        self._keep("kernel_sum", kernel.flatten(1).sum(dim=1))
+        total, middle = kernel.flatten(1).sum(dim=1), kernel.shape[-1] // 2
+        self._keep("kernel_centre", kernel[:, 0, middle, middle] / total.clamp_min(1e-12))
+        self._keep("kernel_sum", total)
         if isinstance(params, LearnedBlurParams):
             self._keep("kernel_mask", params.mask.flatten(1).mean(dim=1))
         self.kernels.append(kernel.clone())

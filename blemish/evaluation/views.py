@@ -45,6 +45,13 @@ QUANTITIES: dict[str, Quantity] = {
         "px",
         "The radius of the disk that spreads light as far as the kernel does; 0 is sharp.",
     ),
+    "kernel_centre": Quantity(
+        "Light that stays",
+        "",
+        "The share of a kernel in its middle pixel: 1 is sharp. A sharp kernel with a faint wide "
+        "halo may have the radius of a disk; here the two differ.",
+        (0.0, 1.0),
+    ),
     "kernel_sum": Quantity(
         "Sum of the kernel", "", "1 keeps the brightness; nothing forces a learned kernel to it."
     ),
@@ -202,16 +209,20 @@ def _range(values: Tensor | None) -> str:
 def _sentences(findings: Findings) -> tuple[str, ...]:
     distances, found = findings.distances(), []
     if "radius" in distances:
-        found.append(
-            f"Learned blur radii are {short(distances['radius'], 2)} px from the true ones "
-            f"(1-Wasserstein distance)."
-        )
+        text = f"Learned blur radii are {short(distances['radius'], 2)} px from the true ones"
+        if "kernel_centre" in distances and findings.true:
+            sides = (findings.learned, findings.true)
+            stays = [100 * float(side.values["kernel_centre"].mean()) for side in sides]
+            text += (
+                f"; a learned kernel leaves {stays[0]:.0f} % of the light where it was, a true one "
+                f"{stays[1]:.0f} %"
+            )
+        found.append(f"{text}.")
     if findings.learned.kernels is not None:
         dx, dy = centroid(findings.learned.kernels.mean(dim=0)[None])[0].tolist()
-        shift = (dx**2 + dy**2) ** 0.5
         found.append(
-            f"The mean learned kernel lies {short(shift, 2)} px beside its middle; clean images make "
-            "up for that by a shift the other way."
+            f"The mean learned kernel lies {short((dx**2 + dy**2) ** 0.5, 2)} px beside its middle; "
+            "clean images make up for that by a shift the other way."
         )
     if "sigma_grey" in distances:
         found.append(

@@ -290,6 +290,22 @@ def test_unknown_device_is_named(device: str, tmp_path: Path) -> None:
         run_toy(tmp_path, device=device)
 
 
+def test_deterministic_mode_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.training.loop._has_cuda", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    modes: list[bool] = []
+
+    def look(state: State) -> None:
+        modes.append(torch.are_deterministic_algorithms_enabled())
+
+    run_toy(tmp_path / "on", hooks=[look])
+    run_toy(tmp_path / "off", toy_config(deterministic=False), hooks=[look])
+    assert modes == [True] * 3 + [False] * 3
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_configuration_is_written(unbroken: TrainResult) -> None:
     written = json.loads((unbroken.state.out / "config.json").read_text())
     assert written["system"] == {"type": "Toy", "lr": 2e-3, "r1": 1.0, "bomb": -1}

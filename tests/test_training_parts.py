@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from training_toy import SIZE, Toy, toy_config
 
-from blemish.functional.random import Randomness
+from blemish.functional.random import Randomness, rand
 from blemish.systems.base import Group, Phase, System
 from blemish.training.config import TrainingConfig
 from blemish.training.cost import estimate
@@ -24,6 +25,7 @@ from blemish.training.ema import Averages
 from blemish.training.grids import save_grid
 from blemish.training.metrics import Meter, MetricsFile, TensorBoard, read_metrics
 from blemish.training.players import Player
+from blemish.training.processes import Team
 from blemish.training.progress import Progress, duration
 
 
@@ -206,9 +208,6 @@ class Regression(System):
     ) -> dict[str, Tensor]:
         return {"square": self.linear(batch.flatten(1)).square().mean()}
 
-    def strengths(self) -> dict[str, tuple[float, tuple[float, float]]]:
-        return {}
-
 
 def test_cost_of_a_linear_map_is_that_by_hand() -> None:
     cost = estimate(Regression(), toy_config(batch=8), (1, 2, 2))
@@ -233,3 +232,20 @@ def test_cost_counts_double_backward_and_leaves_the_system_alone() -> None:
     # Real and fake, forward and both backward passes; and the gradient penalty's own two sweeps.
     assert one.flops["D"] > 6 * forward
     assert vars(system).keys() == vars(Toy.Config().build()).keys()
+
+
+def test_processes_share_rows_and_average_what_they_hold() -> None:
+    # The other process holds zeros, so that the mean is a half.
+    team = Team(torch.device("cpu"), 1, 2, contextlib.nullcontext, lambda tensor: tensor / 2)
+    batch = torch.arange(12.0).view(6, 2)
+    assert torch.equal(team.rows(batch), batch[3:])
+    weight = torch.ones(2, 3, requires_grad=True)
+    held = [weight, torch.full((4, 2), 8.0).T, torch.tensor([6.0])]
+    team.average(held)
+    assert [tensor.unique().tolist() for tensor in held] == [[0.5], [4.0], [3.0]]
+    assert team.any(True)
+    assert not team.any(False)
+    assert not team.main
+    share = team.share(torch.Generator().manual_seed(1))
+    whole = torch.rand(6, 2, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(rand((3, 2), share), whole[3:])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from blemish.configuration import override
 from blemish.functional.random import Randomness, rand, randn
-from blemish.systems.base import Group, Phase, System
+from blemish.systems.base import Group, Phase, Strength, System
 from blemish.training.config import DataConfig, RunConfig, TrainingConfig
 from blemish.training.loop import TrainResult, build, train
 
@@ -91,8 +91,8 @@ class Toy(System):
         penalty = self.config.r1 * slope.square().sum(dim=(1, 2, 3)).mean()
         return {"adversarial": adversarial.mean(), "r1": penalty}
 
-    def strengths(self) -> dict[str, tuple[float, tuple[float, float]]]:
-        return {"shift": (float(self.shift.bias.detach()), (10.0, 20.0))}
+    def strengths(self) -> dict[str, Strength]:
+        return {"shift": Strength(float(self.shift.bias.detach()), (10.0, 20.0))}
 
 
 def toy_batches(images_seen: int, batch: int) -> Tensor:

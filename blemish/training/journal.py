@@ -110,10 +110,12 @@ class Journal:
     def _strengths(self) -> tuple[dict[str, float], list[str]]:
         run = self.run
         found = run.state.system.strengths()
-        values = torch.tensor([value for value, _ in found.values()], device=run.team.device)
-        run.team.average([values])
+        values = torch.tensor([s.value for s in found.values()], device=run.team.device)
+        if found:
+            run.team.average([values])
         strengths, messages = {}, []
-        for (name, (_, (low, high))), value in zip(found.items(), values.tolist(), strict=True):
+        for (name, strength), value in zip(found.items(), values.tolist(), strict=True):
+            low, high = strength.sane
             strengths[f"strength/{name}"] = value
             if not low <= value <= high and name not in run.warned:
                 run.warned.append(name)

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,33 +121,45 @@ def train(
         interruption() as asked,
         Journal(run, source, silent) as journal,
     ):
-        stop = False
-        if state.images == 0:
+        if source != out:
             journal.call(hooks)
-        elif source != out:
+        if source not in (None, out):
             save(run, journal.seconds())  # from now on this folder stands alone
-        while state.images < training.images:
-            _iterate(run, batches)
-            # Reading a number makes a GPU wait, so there it is done now and then.
-            done = state.images >= training.images
-            look = done or team.device.type == "cpu" or state.iteration % 10 == 0
-            if look or _any_cadence(state):
-                check_losses(run)
-                stop = not done and team.any(asked())
-            if done or state.images % training.log_every == 0:
-                journal.log()
-            if done or state.images % training.sample_every == 0:
-                journal.call(hooks)
-            if done or stop or state.images % training.checkpoint_every == 0:
-                save(run, journal.seconds())
-            journal.progress.update(state.images)
-            if stop:
-                text = command or resume_command(config, out)
-                journal.progress.say(f"Stopped and saved. To go on: {text}")
-                break
+        finished = _run_phases(run, batches, hooks, journal, asked)
+        if not finished:
+            text = command or resume_command(config, out)
+            journal.progress.say(f"Stopped and saved. To go on: {text}")
+            journal.call(hooks)
         state.seconds = journal.seconds()
-    newest = latest_checkpoint(out) if team.main else None
-    return TrainResult(state, newest, state.images >= training.images, team.main)
+    return TrainResult(state, latest_checkpoint(out) if team.main else None, finished, team.main)
+
+
+def _run_phases(
+    run: Run,
+    batches: Batches,
+    hooks: Sequence[Hook],
+    journal: Journal,
+    asked_to_stop: Callable[[], bool],
+) -> bool:
+    """Iterates, reports and saves at the cadences; returns whether all images were seen."""
+    state, team, training = run.state, run.team, run.state.config.training
+    done, stop = state.images >= training.images, False
+    while not (done or stop):
+        _iterate(run, batches)
+        done = state.images >= training.images
+        # Reading a number makes a GPU wait, so there it is done now and then.
+        look = done or team.device.type == "cpu" or state.iteration % 10 == 0
+        if look or _any_cadence(state):
+            check_losses(run)
+            stop = team.any(asked_to_stop())
+        if done or state.images % training.log_every == 0:
+            journal.log()
+        if done or state.images % training.sample_every == 0:
+            journal.call(hooks)
+        if done or stop or state.images % training.checkpoint_every == 0:
+            save(run, journal.seconds())
+        journal.progress.update(state.images)
+    return done
 
 
 def resume_command(config: RunConfig, out: Path) -> str:
@@ -218,7 +230,7 @@ def _closing(team: Team, system: System) -> Iterator[None]:
 @contextlib.contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
     """Asks torch for kernels that give the same bits in every run, where there are any."""
-    if not (wanted and torch.cuda.is_available()):
+    if not (wanted and _has_cuda()):
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -233,3 +245,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         filler.fill_uninitialized_memory = fill
+
+
+def _has_cuda() -> bool:
+    return torch.cuda.is_available()

@@ -46,7 +46,11 @@ class State:
 
 
 Hook = Callable[[State], None]
-"""Called in the main process without gradients: at the start, once in ``sample_every`` images, at the end. It changes nothing."""
+"""Called in the main process without gradients: at the start in a folder, once in ``sample_every`` images, at the end
+(also when stopped).
+
+It must not change the state.
+"""
 
 
 @dataclass

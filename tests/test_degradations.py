@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from blemish.configuration import decode, encode
+from blemish.data import MemorySource
 from blemish.degradations import (
     DEGRADATIONS,
     JPEG,
@@ -32,6 +33,7 @@ from blemish.degradations import (
     DifferentiableJPEG,
     DiskLaw,
     Fixed,
+    FrozenSource,
     GaussianLaw,
     GaussianNoise,
     Identity,
@@ -50,9 +52,10 @@ from blemish.degradations import (
     setting,
     simulator,
 )
-from blemish.functional.random import Shard, generator_for, generators_for, rand, randn
+from blemish.degradations.compose import NoParams
+from blemish.functional.random import Randomness, Shard, generator_for, generators_for, rand, randn
 from blemish.networks import ResNetGenerator
-from blemish.types import Params
+from blemish.types import Params, Shape
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -484,6 +487,63 @@ def test_weak_damage_tends_to_none(zero: float) -> None:
     ):
         error = (d(x, _draw(d, 3)) - x).square().mean().sqrt()
         assert error < 1.5 * zero
+
+
+# Degradations that change the size
+
+
+class Half(Degradation[NoParams]):
+    """Keeps every second pixel."""
+
+    scale = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Identity.Config()
+
+    def sample(self, shape: Shape, *, generator: Randomness) -> NoParams:
+        return Identity().sample(shape, generator=generator)
+
+    def forward(self, x: Tensor, params: NoParams) -> Tensor:
+        return x[..., ::2, ::2]
+
+
+def test_a_chain_draws_later_stages_for_smaller_images() -> None:
+    d, x = (
+        Chain([Half(), GaussianNoise((0.0, 0.1)), Half(), ReadShotNoise()]),
+        _image(3)[..., :32, :40],
+    )
+    params = d.sample((B, 3, 32, 40), generator=generator_for("half"))
+    assert d.scale == 4
+    assert params.stages[1].tensors()["eps"].shape == (B, 3, 16, 20)
+    assert d(x, params).shape == (B, 3, 8, 10)
+    assert Fixed(Half(), params.stages[0][0]).scale == 2
+
+
+def test_only_some_images_cannot_change_their_size() -> None:
+    with pytest.raises(ValueError, match="scale 2 changes the size: it must befall all"):
+        Partial(Half(), 0.5)
+    source = MemorySource(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), title="t", names="n")
+    with pytest.raises(ValueError, match="scale 2 changes the size; degrade to files"):
+        FrozenSource(source, Half(), seed=0)
+
+
+# Clamping
+
+
+def test_a_chain_clamps_before_jpeg_and_at_its_end_and_nowhere_else() -> None:
+    loud, x = GaussianNoise((2.0, 2.0)), _image(3)
+    noisy = Chain([loud, loud])
+    params = noisy.sample((B, 3, H, W), generator=generator_for("clamp"))
+    first, second = params.stages
+    free = loud(loud(x, first), second)
+    assert free.min() < 0 < 1 < free.max()
+    assert torch.equal(noisy(x, params), free.clamp(0, 1))
+    for jpeg in (JPEG(), DifferentiableJPEG(), Partial(JPEG(), 0.5)):
+        chain = Chain([loud, jpeg])
+        params = chain.sample((B, 3, H, W), generator=generator_for("clamp"))
+        first, second = params.stages
+        assert torch.equal(chain(x, params), jpeg(loud(x, first).clamp(0, 1), second))
 
 
 # Errors

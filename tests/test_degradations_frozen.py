@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset
 
+from blemish.data import MemorySource
 from blemish.degradations import (
     Blur,
     Degradation,
     DiskLaw,
+    FrozenSource,
     GaussianNoise,
     Identity,
+    LearnedBlur,
     as_transform,
     degrade_batch,
     freeze,
@@ -96,10 +99,29 @@ def test_progress_sees_every_batch() -> None:
 
 
 def test_a_frozen_copy_of_a_learned_degradation_carries_no_gradient() -> None:
-    from blemish.degradations import LearnedBlur
-
     y, params = degrade_batch(LearnedBlur.Config(latent=4).build(), _images(), range(7), seed=0)
     assert not any(t.requires_grad for t in (y, *params.tensors().values()))
+
+
+# Frozen sources
+
+
+def test_a_frozen_source_reads_what_a_frozen_copy_holds() -> None:
+    d, images = setting("N"), _images()
+    clean = MemorySource(images, title="squares", names="sq", labels=range(7))
+    source, copy = FrozenSource(clean, d, seed=3), freeze(d, images, seed=3)
+    for index in (6, 0, 6):
+        assert torch.equal(source.read(index), copy[index])
+        assert (source.name(index), source.label(index)) == (f"sq/00000{index}", index)
+    assert (len(source), source.channels, source.size) == (7, 3, (16, 16))
+    expected = "squares, degraded with seed 3: 7 RGB images, 16x16 (height x width)"
+    assert source.describe() == expected
+
+
+def test_a_frozen_source_keeps_sizes_that_differ() -> None:
+    clean = MemorySource([_images(1)[0], _images(1)[0, :, :9]], title="cut", names="cut")
+    source = FrozenSource(clean, NOISE, seed=0)
+    assert [source.read(i).shape for i in range(2)] == [(3, 16, 16), (3, 9, 16)]
 
 
 # Transforms

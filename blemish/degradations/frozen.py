@@ -89,6 +89,7 @@ class FrozenSource(Source):
                 f"scale {degradation.scale} changes the size; degrade to files instead"
             )
         self.source, self.degradation, self.seed = source, degradation, seed
+        self.title = f"{source.title}, degraded with seed {seed}"
         self.channels, self.size, self.skipped = source.channels, source.size, source.skipped
 
     def __len__(self) -> int:
@@ -103,6 +104,6 @@ class FrozenSource(Source):
         image = self.source.read(index)[None]
         return degrade_batch(self.degradation, image, [index], seed=self.seed)[0][0]
 
-    def describe(self) -> str:
-        """Returns one line that says what the source is."""
-        return f"{self.source.describe()}, degraded with seed {self.seed}"
+    def label(self, index: int) -> int | None:
+        """Returns the number of the clean image's class, or None where it is unknown."""
+        return self.source.label(index)

@@ -1,0 +1,178 @@
+"""Pages in a real browser: no message on the console, no request, no width beyond a phone's.
+
+Runs where chromium is installed. Every host name is mapped to nothing, so that neither a page nor the
+browser itself reaches a network; what a page *tries* to load is read from the browser's network log.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_record import make_record, write_run
+
+from blemish.commands import inspect, report
+from blemish.degradations import setting
+from blemish.evaluation import Column, comparison_page, inspect_degradation
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(NAMES)}")
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--window-size=1200,900",
+    "--dump-dom",
+)
+
+# Moves over every chart, presses its keys, plays the samples; then says what came of it.
+USE = """
+<script>
+for (const svg of document.querySelectorAll("[data-chart] svg")) {
+  const box = svg.getBoundingClientRect();
+  for (const share of [0.99, 0.2, 0.6]) {
+    svg.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + share * box.width }));
+  }
+  const before = svg.parentElement.querySelector("output").textContent;
+  svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
+  const after = svg.parentElement.querySelector("output").textContent;
+  svg.dispatchEvent(new PointerEvent("pointerleave"));
+  const gone = svg.parentElement.querySelector("output").textContent;
+  svg.dataset.used = before && after && before !== after && !gone ? "yes" : `${before}|${after}|${gone}`;
+}
+for (const input of document.querySelectorAll("input")) {
+  input.value = 0;
+  input.dispatchEvent(new Event("input"));
+  input.dataset.first = input.parentElement.querySelector("output").textContent;
+  for (const button of document.querySelectorAll("button")) { button.click(); button.click(); }
+  input.dataset.second = input.parentElement.querySelector("output").textContent;
+}
+const broken = [...document.images].filter((image) => !image.naturalWidth).length;
+document.body.dataset.broken = broken;
+</script>
+</body>
+"""
+
+# A frame, because a browser's window cannot be as narrow as a phone.
+PHONE = """<!doctype html>
+<html><body><iframe style="width: 360px; height: 740px" data-page="PAGE"></iframe>
+<script>
+const frame = document.querySelector("iframe");
+frame.addEventListener("load", () => {
+  const page = frame.contentDocument.documentElement;
+  document.body.dataset.widths = `${page.scrollWidth} of ${page.clientWidth}`;
+});
+frame.srcdoc = frame.dataset.page;
+delete frame.dataset.page;
+</script></body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What came of opening a page: console messages, addresses it asked for, the document after."""
+
+    console: list[str]
+    requests: list[str]
+    document: str
+
+
+def visit(text: str, folder: Path) -> Visit:
+    page, log = folder / "page.html", folder / "net.json"
+    page.write_text(text)
+    command = [str(BROWSER), *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "</html>" in done.stdout, done.stderr
+    events = json.loads(log.read_text())["events"]
+    asked = [event["params"] for event in events if "url" in event.get("params", {})]
+    # The browser's own services have no origin.
+    mine = [p["url"] for p in asked if p.get("initiator", "not an origin") != "not an origin"]
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]
+    requests = [url for url in mine if not url.startswith(("data:", page.as_uri()))]
+    return Visit(console, requests, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pages")
+    run = write_run(folder / "run")
+    report.run(run, out=None)
+    inspect.run(str(run), out=folder / "inspect")
+    record = make_record("br-gan", "B")
+    findings = inspect_degradation(record.degradation, record.prior.shape, truth=setting("B"))
+    x = torch.rand(36, 1, 16, 16)
+    columns = [Column(name, "Some words.", x, {"distance": "9"}) for name in "abcde"]
+    summary = {"gan": {"frechet": 2.0, "frechet_to_degraded": 1.0}}
+    return {
+        "report": (run / "report.html").read_text(),
+        "inspect": (folder / "inspect" / "index.html").read_text(),
+        "comparison": comparison_page("Title", columns, findings, summary, "Notes."),
+    }
+
+
+@pytest.mark.parametrize("name", ["report", "inspect", "comparison"])
+def test_page_in_a_browser(name: str, pages: dict[str, str], tmp_path: Path) -> None:
+    found = visit(pages[name].replace("</body>", USE), tmp_path)
+    assert found.console == []
+    assert found.requests == []
+    used = re.findall(r'data-used="([^"]*)"', found.document)
+    assert len(used) == pages[name].count("data-chart=") > 0
+    assert set(used) == {"yes"}
+    assert 'data-broken="0"' in found.document
+    if name == "report":
+        assert 'data-first="after 0 images"' in found.document
+        assert 'data-second="after 16 images"' in found.document
+
+
+@pytest.mark.parametrize("name", ["report", "inspect", "comparison"])
+def test_page_fits_a_phone(name: str, pages: dict[str, str], tmp_path: Path) -> None:
+    found = visit(PHONE.replace("PAGE", html.escape(pages[name])), tmp_path)
+    assert found.console == []
+    widths = re.search(r'data-widths="(\d+) of (\d+)"', found.document)
+    assert widths is not None
+    assert 300 < int(widths[2]) <= 360
+    assert int(widths[1]) <= int(widths[2])
+
+
+BAD = {
+    "an error in a script": "<script>nothing.here()</script>",
+    "a message": "<script>console.warn('x')</script>",
+    "an image from elsewhere": '<img alt="x" src="https://example.com/x.png">',
+    "a font from elsewhere": "<style>@font-face { font-family: x; src: url(https://example.com/x.woff) } body { font-family: x }</style>x",
+    "a script from elsewhere": '<script src="http://127.0.0.1:9/x.js"></script>',
+    "a request": "<script>fetch('https://example.com/x').catch(() => 0)</script>",
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_faults_are_caught(fault: str, pages: dict[str, str], tmp_path: Path) -> None:
+    page = pages["comparison"].replace("</body>", f"{BAD[fault]}</body>")
+    assert visit(page, tmp_path).console != []
+
+
+def test_requests_are_caught_without_the_policy(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    page = "<!doctype html><html><body>{}</body></html>"
+    image = page.format(BAD["an image from elsewhere"])
+    assert visit(image, tmp_path / "a").requests == ["https://example.com/x.png"]
+    clean = visit(page.format("nothing"), tmp_path)
+    assert clean == replace(clean, console=[], requests=[])

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+import blemish
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "blemish"
 
@@ -415,6 +417,15 @@ def test_licence_is_apache_2_everywhere() -> None:
     assert project["license-files"] == ["LICENSE"]
 
 
+def test_public_names_are_listed() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == blemish.__version__
+    assert set(dir(blemish)) == {*blemish.__all__, "__version__"}
+    assert callable(blemish.load)
+    with pytest.raises(AttributeError, match="'lode'; it has .*load"):
+        _ = blemish.lode
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -427,10 +438,12 @@ def modules_after(statement: str) -> set[str]:
     [
         ("import blemish", {"torch", "numpy", "typer"}),
         ("import blemish.__main__", {"torch", "numpy"}),
-        ("import blemish; blemish.types, blemish.degradations", heavy_libraries()),
-        ("import blemish; blemish.systems, blemish.training, blemish.recipes", heavy_libraries()),
+        (
+            f"import blemish; {'; '.join(map('blemish.{}'.format, blemish.__all__))}",
+            heavy_libraries(),
+        ),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["package", "launcher", "everything"],
 )
 def test_imports_stay_light(statement: str, absent: set[str]) -> None:
     found = modules_after(statement)

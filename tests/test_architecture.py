@@ -422,7 +422,7 @@ def test_public_names_are_listed() -> None:
         assert tomllib.load(file)["project"]["version"] == blemish.__version__
     assert set(dir(blemish)) == {*blemish.__all__, "__version__"}
     assert callable(blemish.load)
-    with pytest.raises(AttributeError, match="'lode'; it has .*load"):
+    with pytest.raises(AttributeError, match=r"'lode'; it has .*load"):
         _ = blemish.lode
 
 

@@ -114,7 +114,12 @@ def test_report_of_everything() -> None:
     expected = {"images", "steps", "learned", "walks", "training", "configuration"}
     assert expected <= set(page.ids)
     assert "time" not in page.ids
-    for text in ("bncr-gan on glyphs, damage N", "Loss: adversarial", "Mean radius", "true mean"):
+    for text in (
+        "bncr-gan on glyphs, damage N",
+        "Loss of G: adversarial",
+        "Mean radius",
+        "true mean",
+    ):
         assert text in page.text
     for text in (
         "Image and blur kernel",

@@ -16,8 +16,8 @@ from torch import Tensor
 
 __all__ = ["Chart", "Line", "Tick", "band_chart", "histogram", "line_chart", "short"]
 
-WIDTH, HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
+WIDTH, HEIGHT = 300, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 38
 _MOST_POINTS = 300
 
 

@@ -88,6 +88,7 @@ def report_page(record: Record) -> str:
         "steps": _steps(record, seed),
         "damage_word": "learned" if learned else "given",
         "snapshots": _snapshots(record),
+        "film": _film(record),
         "view": findings and view(findings, learned="learned" if learned else "given"),
         "learned_title": (
             "What was learned about the damage" if learned else "The damage that was given"
@@ -183,13 +184,16 @@ def _generated(record: Record, seed: int) -> Picture:
     return _sheet(images, "generated images")
 
 
-def _snapshots(record: Record) -> tuple[Picture, ...]:
-    """Returns sheets at about equal steps, the first and the last among them."""
+def _moments(record: Record) -> list[int]:
+    """Returns numbers of images seen at about equal steps, the first and the last among them."""
     seen = sorted(record.samples)
     if len(seen) < 2:
-        return ()
+        return []
     n = min(SNAPSHOTS, len(seen))
-    chosen = [seen[round(i * (len(seen) - 1) / (n - 1))] for i in range(n)]
+    return [seen[round(i * (len(seen) - 1) / (n - 1))] for i in range(n)]
+
+
+def _snapshots(record: Record) -> tuple[Picture, ...]:
     return tuple(
         _sheet(
             cut(record.samples[images], record.prior.shape),
@@ -197,8 +201,22 @@ def _snapshots(record: Record) -> tuple[Picture, ...]:
             f"after {images:,} images",
             pixels=_PIXELS,
         )
-        for images in chosen
+        for images in _moments(record)
     )
+
+
+def _film(record: Record) -> Picture | None:
+    """Returns a sheet with a row for each of some latents and a column for each moment."""
+    moments = _moments(record)
+    if not moments:
+        return None
+    frames = torch.stack([cut(record.samples[m], record.prior.shape) for m in moments], dim=1)
+    rows = max(1, min(SNAPSHOTS, 2 * _PIXELS // frames[0, :, 0].numel()))
+    frames = frames[:rows]
+    places = ", ".join(f"{m:,}" for m in moments)
+    caption = f"One row for each latent. From left to right: after {places} images."
+    alt = f"{len(frames)} latents at {len(moments)} moments of the training"
+    return sheet(frames.flatten(0, 1), len(moments), alt, caption)
 
 
 def _sheet(images: Tensor, alt: str, caption: str = "", pixels: int = 4 * _PIXELS) -> Picture:
@@ -236,43 +254,40 @@ def _findings(record: Record, seed: int) -> Findings | None:
 
 
 def _charts(metrics: Sequence[Mapping[str, Any]], findings: Findings | None) -> list[Chart]:
-    """Returns a chart for each loss term, learned strength and gradient norm, and for the speed."""
+    """Returns a chart for each loss term, learned strength, gradient norm, and for the speed."""
     true = findings.true.summary() if findings and findings.true else {}
-    groups: dict[str, dict[str, str]] = {}
-    rules: dict[str, tuple[str, float]] = {}
-    for key in dict.fromkeys(key for line in metrics for key in line):
-        kind, *rest = key.split("/")
-        if kind in ("loss", "grad") and len(rest) == 2:
-            phase, term = rest
-            title = f"{'Gradient norm' if kind == 'grad' else 'Loss'}: {term.replace('_', ' ')}"
-            groups.setdefault(title, {})[phase] = key
-        elif kind == "strength" and len(rest) == 1:
-            title = f"Mean {rest[0].replace('_', ' ')}"
-            groups[title] = {"learned": key}
-            if rest[0] in true:
-                rules[title] = ("true mean", true[rest[0]]["mean"])
-        elif key == "images_per_second":
-            groups["Images per second"] = {"speed": key}
-    return [_chart(title, keys, metrics, rules.get(title)) for title, keys in groups.items()]
+    kinds = ("loss", "strength", "grad", "images_per_second")
+    keys = dict.fromkeys(key for line in metrics for key in line)
+    shown = [key for key in keys if key.split("/")[0] in kinds]
+    charts = []
+    for key in sorted(shown, key=lambda key: kinds.index(key.split("/")[0])):
+        mean = true.get(key.removeprefix("strength/"), {}).get("mean")
+        charts.append(_chart(key, metrics, mean))
+    return charts
 
 
-def _chart(
-    title: str,
-    keys: Mapping[str, str],
-    metrics: Sequence[Mapping[str, Any]],
-    rule: tuple[str, float] | None,
-) -> Chart:
-    rows = [line for line in metrics if any(key in line for key in keys.values())]
-    lines = {name: [line.get(key) for line in rows] for name, key in keys.items()}
-    x = [float(line["images"]) for line in rows]
-    note = f"Dashed: the {rule[0]}, {short(rule[1])}." if rule else ""
-    return line_chart(title, x, lines, x_label="images seen", rule=rule, note=note)
+def _chart(key: str, metrics: Sequence[Mapping[str, Any]], true: float | None) -> Chart:
+    kind, *rest = key.replace("_", " ").split("/")
+    title = {
+        "loss": "Loss of {}: {}",
+        "grad": "Gradient of {}: {}",
+        "strength": "Mean {}",
+    }.get(kind, kind.capitalize())
+    rows = [line for line in metrics if key in line]
+    return line_chart(
+        title.format(*rest),
+        [float(line["images"]) for line in rows],
+        {"mean": [line[key] for line in rows]},
+        x_label="images seen",
+        rule=None if true is None else ("true mean", true),
+        note="" if true is None else f"Dashed: the true mean, {short(true)}.",
+    )
 
 
 def _configuration(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Returns the configuration as flat tables: the run, then data, training and system."""
     nested = {name: value for name, value in config.items() if isinstance(value, Mapping)}
-    plain = {name: str(value) for name, value in config.items() if name not in nested}
+    plain = {name: str(value) for name, value in config.items() if name not in (*nested, "type")}
     first = ("data", "training", "system")
     order = sorted(nested, key=lambda name: first.index(name) if name in first else len(first))
     return {"run": plain} | {name: dict(_flat(nested[name])) for name in order}

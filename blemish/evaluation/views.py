@@ -209,7 +209,7 @@ def _range(values: Tensor | None) -> str:
 def _sentences(findings: Findings) -> tuple[str, ...]:
     distances, found = findings.distances(), []
     if "radius" in distances:
-        text = f"Learned blur radii are {short(distances['radius'], 2)} px from the true ones"
+        text = f"Learned blur radii are {distances['radius']:.2f} px from the true ones"
         if "kernel_centre" in distances and findings.true:
             sides = (findings.learned, findings.true)
             stays = [100 * float(side.values["kernel_centre"].mean()) for side in sides]
@@ -221,7 +221,7 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
     if findings.learned.kernels is not None:
         dx, dy = centroid(findings.learned.kernels.mean(dim=0)[None])[0].tolist()
         found.append(
-            f"The mean learned kernel lies {short((dx**2 + dy**2) ** 0.5, 2)} px beside its middle; "
+            f"The mean learned kernel lies {(dx**2 + dy**2) ** 0.5:.2f} px beside its middle; "
             "clean images make up for that by a shift the other way."
         )
     if "sigma_grey" in distances:
@@ -230,9 +230,7 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
             "one, where white is 1."
         )
     if "quality" in distances:
-        found.append(
-            f"Learned JPEG qualities are {short(distances['quality'], 2)} from the true ones."
-        )
+        found.append(f"Learned JPEG qualities are {distances['quality']:.1f} from the true ones.")
     return tuple(found)
 
 

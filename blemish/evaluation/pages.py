@@ -30,7 +30,7 @@ class Column:
     Attributes:
         name: Whose images they are.
         caption: One sentence in plain words.
-        images: Images in [0, 1], with shape (N, C, H, W), N >= 1; at most 36 are shown.
+        images: Images in [0, 1], with shape (N, C, H, W), N >= 1; at most 30 are shown.
         numbers: Numbers below it, by name.
         marked: Whether the eye shall go here first.
     """
@@ -44,9 +44,9 @@ class Column:
     @property
     def sheet(self) -> Picture:
         """The images as one picture."""
-        shown = self.images[:36]
+        shown = self.images[:30]
         alt = f"{self.name}: {len(shown)} images. {self.caption}"
-        return sheet(shown, columns=6, alt=alt)
+        return sheet(shown, columns=5, alt=alt)
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def _jpeg_walk(stage: LearnedJPEG, images: Tensor, columns: int, seed: int) -> W
     params = stage.generate(_between_extremes(z, -stage.generate(z).quality, columns))
     header = tuple(
         heat(mask.view(1, 1), 1.0, f"quality {q:.0f}, mask {float(mask):.2f}", f"q {q:.0f}")
-        for mask, q in zip(params.mask, params.quality.tolist(), strict=True)
+        for mask, q in zip(params.mask, params.quality.clamp(1, 100).tolist(), strict=True)
     )
     note = (
         "Along a row the same image is compressed with lower and lower quality q. Above each "
@@ -276,7 +276,7 @@ def _captions(params: Params) -> list[str]:
         return [f"σ {short(s, 2)}" for s in level.tolist()]
     if isinstance(params, LearnedJPEGParams):
         pairs = zip(numbers["quality"], numbers["quality_mask"], strict=True)
-        return [f"q {q:.0f}, m {m:.2f}" for q, m in pairs]
+        return [f"q {max(q, 1.0):.0f}, m {m:.2f}" for q, m in pairs]
     if isinstance(params, JPEGParams):
         return [f"q {q:.0f}" for q in numbers["quality"]]
     rows: list[Sequence[float]] = list(zip(*numbers.values(), strict=True))

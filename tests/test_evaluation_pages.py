@@ -351,6 +351,9 @@ class _Sized(torch.nn.Module):
 def test_artefact_without_a_size_is_drawn_for_small_colour_images(tmp_path: Path) -> None:
     artefacts.save(setting("B"), tmp_path / "disk")
     assert inspect.run(str(tmp_path / "disk"), out=tmp_path / "out", seed=4) == 0
+    page = check((tmp_path / "out" / "index.html").read_text())
+    assert "Given kernels" in page.text
+    assert "Learned" not in page.text
     document = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert document["shape"] == [3, 32, 32]
     assert document["seed"] == 4

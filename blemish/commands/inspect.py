@@ -30,9 +30,14 @@ class _Subject:
     degradation: Degradation[Any]
     shape: tuple[int, int, int]
     truth: Degradation[Any] | None = None
-    title: str = "What damage is learned here"
+    title: str = "What this degradation does"
     lead: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How the damage is called."""
+        return "learned" if any(True for _ in self.degradation.parameters()) else "given"
 
 
 def run(what: str, *, out: Path, seed: int = 0) -> int:
@@ -58,7 +63,13 @@ def run(what: str, *, out: Path, seed: int = 0) -> int:
         seed=seed,
         progress=_progress if sys.stderr.isatty() else None,
     )
-    page = inspect_page(findings, title=subject.title, lead=subject.lead, facts=subject.facts)
+    page = inspect_page(
+        findings,
+        title=subject.title,
+        lead=subject.lead,
+        facts=subject.facts,
+        name=subject.name,
+    )
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(page, encoding="utf-8")
     (out / "findings.json").write_text(findings.to_json(), encoding="utf-8")
@@ -102,13 +113,15 @@ def _of_run(run: Run) -> _Subject:
         "Setting": config.data.setting or "none",
         "Images seen": f"{lines[-1]['images'] if lines else 0:,}",
     }
-    truth = run.truth()
-    lead = (
-        f"{config.recipe} saw damaged images alone. This is the damage that it came up with"
-        f"{', beside the true one' if truth else ''}."
-    )
+    truth, degradation = run.truth(), run.degradation
+    if not any(True for _ in degradation.parameters()):
+        lead = f"{config.recipe} learns no damage; this is what it was given."
+        title = f"The damage that {config.recipe} was given"
+        return _Subject(degradation, run.prior.shape, None, title, lead, facts)
+    beside = ", beside the true one" if truth else ""
+    lead = f"{config.recipe} saw damaged images alone. This is the damage it came up with{beside}."
     title = f"What {config.recipe} learned about the damage"
-    return _Subject(run.degradation, run.prior.shape, truth, title, lead, facts)
+    return _Subject(degradation, run.prior.shape, truth, title, lead, facts)
 
 
 def _shape(degradation: nn.Module) -> tuple[int, int, int]:

@@ -138,6 +138,7 @@ def histogram(
     samples: Mapping[str, Tensor],
     *,
     x_label: str,
+    names: Mapping[str, str] | None = None,
     limits: tuple[float, float] | None = None,
     bins: int = 32,
     note: str = "",
@@ -148,10 +149,12 @@ def histogram(
         title: What it shows.
         samples: Values, each with shape (N,), N >= 1, by role: ``learned``, ``true``.
         x_label: What is along the horizontal axis.
+        names: What the roles are called; by default as they are.
         limits: The range of the horizontal axis; None takes that of the values.
         bins: The number of bins.
         note: A sentence below it.
     """
+    names = {role: (names or {}).get(role, role) for role in samples}
     every = torch.cat([values.double() for values in samples.values()])
     low, high = limits or _widened(float(every.min()), float(every.max()))
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
@@ -160,11 +163,14 @@ def histogram(
     }
     top = max(float(share.max()) for share in shares.values())
     box = _Box.around((low, high), (0.0, top * 1.08), y_percent=True)
-    drawn = [_steps(name, edges.tolist(), share.tolist(), box) for name, share in shares.items()]
+    drawn = [
+        _steps(names[role], role, edges.tolist(), share.tolist(), box)
+        for role, share in shares.items()
+    ]
     texts = [
-        f"{name}: mean {short(float(v.mean()))}, 90 % between {short(float(v.quantile(0.05)))} and "
+        f"{names[role]}: mean {short(float(v.mean()))}, 90 % between {short(float(v.quantile(0.05)))} and "
         f"{short(float(v.quantile(0.95)))}"
-        for name, v in samples.items()
+        for role, v in samples.items()
     ]
     middles = ((edges[1:] + edges[:-1]) / 2).tolist()
     values = [(line, shares[line.role].tolist()) for line in drawn]
@@ -174,7 +180,13 @@ def histogram(
 
 
 def band_chart(
-    title: str, x: Tensor, bands: Mapping[str, Tensor], *, x_label: str, note: str = ""
+    title: str,
+    x: Tensor,
+    bands: Mapping[str, Tensor],
+    *,
+    x_label: str,
+    names: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Chart:
     """Makes a chart of medians within bands.
 
@@ -184,8 +196,10 @@ def band_chart(
         bands: Lower bounds, medians and upper bounds, each with shape (3, M), by role:
             ``learned``, ``true``.
         x_label: What is along the horizontal axis.
+        names: What the roles are called; by default as they are.
         note: A sentence below it.
     """
+    names = {role: (names or {}).get(role, role) for role in bands}
     top = max(float(band.max()) for band in bands.values())
     box = _Box.around((float(x[0]), float(x[-1])), (0.0, max(top * 1.05, 1e-6)))
     places = x.tolist()
@@ -193,9 +207,9 @@ def band_chart(
     for role, (low, median, high) in ((role, band.tolist()) for role, band in bands.items()):
         back = box.path(places[::-1], low[::-1]).replace("M", "L", 1)
         area = f"{box.path(places, high)} {back} Z"
-        drawn.append(Line(role, role, path=box.path(places, median), area=area))
+        drawn.append(Line(names[role], role, path=box.path(places, median), area=area))
     texts = [
-        f"{role} from {short(float(b[1, 0]))} to {short(float(b[1, -1]))}"
+        f"{names[role]} from {short(float(b[1, 0]))} to {short(float(b[1, -1]))}"
         for role, b in bands.items()
     ]
     medians = [(line, bands[line.role][1].tolist()) for line in drawn]
@@ -279,7 +293,9 @@ class _Box:
         }
 
 
-def _steps(name: str, edges: Sequence[float], shares: Sequence[float], box: _Box) -> Line:
+def _steps(
+    name: str, role: str, edges: Sequence[float], shares: Sequence[float], box: _Box
+) -> Line:
     words = [f"M{box.x(edges[0]):g} {box.y(0):g}"]
     for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
         y = box.y(share)
@@ -287,7 +303,7 @@ def _steps(name: str, edges: Sequence[float], shares: Sequence[float], box: _Box
     words.append(f"L{box.x(edges[-1]):g} {box.y(0):g}")
     path = " ".join(words)
     # The truth is an outline over the filled learned values, so that both are seen where they meet.
-    return Line(name, name, path=path, area=path + " Z" if name == "learned" else "")
+    return Line(name, role, path=path, area=path + " Z" if role == "learned" else "")
 
 
 def _shares(values: Tensor, edges: Tensor) -> Tensor:

@@ -84,6 +84,7 @@ def inspect_page(
     title: str = "What damage was learned",
     lead: str = "",
     facts: dict[str, str] | None = None,
+    name: str = "learned",
 ) -> str:
     """Writes the page of ``blemish inspect``.
 
@@ -92,6 +93,7 @@ def inspect_page(
         title: The heading.
         lead: A sentence below it.
         facts: Short facts by name: the recipe, the images seen.
+        name: How the inspected degradation is called.
 
     Returns:
         The HTML document.
@@ -102,7 +104,7 @@ def inspect_page(
         "Seed": str(findings.seed),
         "Truth": "known" if findings.true else "not known",
     }
-    found = view(findings)
+    found = view(findings, name=name)
     return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found)
 
 

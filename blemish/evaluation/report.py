@@ -89,7 +89,7 @@ def report_page(record: Record) -> str:
         "damage_word": "learned" if learned else "given",
         "snapshots": _snapshots(record),
         "film": _film(record),
-        "view": findings and view(findings, learned="learned" if learned else "given"),
+        "view": findings and view(findings, name="learned" if learned else "given"),
         "learned_title": (
             "What was learned about the damage" if learned else "The damage that was given"
         ),

@@ -127,6 +127,7 @@ class FindingsView:
     """Findings, arranged for a page.
 
     Attributes:
+        name: How the inspected degradation is called: learned, given.
         count: The number of draws.
         has_truth: Whether the truth is known.
         rows: The table.
@@ -138,6 +139,7 @@ class FindingsView:
         curve: Noise against intensity.
     """
 
+    name: str
     count: int
     has_truth: bool
     rows: tuple[Row, ...]
@@ -154,23 +156,25 @@ class FindingsView:
         return not self.rows
 
 
-def view(findings: Findings, *, learned: str = "learned") -> FindingsView:
+def view(findings: Findings, *, name: str = "learned") -> FindingsView:
     """Arranges findings for a page.
 
     Arguments:
         findings: The findings.
-        learned: How the inspected degradation is called on the walls.
+        name: How the inspected degradation is called: learned, given.
     """
     sides = {"learned": findings.learned} | ({"true": findings.true} if findings.true else {})
+    names = {"learned": name, "true": "true"}
     return FindingsView(
+        name,
         findings.count,
         findings.true is not None,
         _rows(findings),
         _sentences(findings),
-        _walls(sides, {"learned": learned, "true": "true"}),
-        _histograms(sides),
+        _walls(sides, names),
+        _histograms(sides, names),
         *_noise_maps(findings.learned),
-        _curve(sides),
+        _curve(sides, names),
     )
 
 
@@ -234,7 +238,7 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _walls(sides: Mapping[str, Drawn], titles: Mapping[str, str]) -> tuple[Wall, ...]:
+def _walls(sides: Mapping[str, Drawn], names: Mapping[str, str]) -> tuple[Wall, ...]:
     walls = []
     for role, drawn in sides.items():
         if drawn.kernels is None:
@@ -245,18 +249,16 @@ def _walls(sides: Mapping[str, Drawn], titles: Mapping[str, str]) -> tuple[Wall,
         # At equal quantiles, so that the same place on two walls can be compared.
         chosen = order[((torch.arange(n) + 0.5) / n * len(order)).long()]
         pictures = tuple(
-            kernel_picture(
-                kernels[i], f"{titles[role]} kernel of radius {r:.2f} pixels", f"{r:.2f}"
-            )
+            kernel_picture(kernels[i], f"{names[role]} kernel of radius {r:.2f} pixels", f"{r:.2f}")
             for i, r in zip(chosen.tolist(), radii[chosen].tolist(), strict=True)
         )
-        mean = kernel_picture(kernels.mean(dim=0), f"mean {titles[role]} kernel", "mean")
-        title = f"{titles[role]} kernels"
+        mean = kernel_picture(kernels.mean(dim=0), f"mean {names[role]} kernel", "mean")
+        title = f"{names[role]} kernels"
         walls.append(Wall(title[0].upper() + title[1:], role, mean, pictures))
     return tuple(walls)
 
 
-def _histograms(sides: Mapping[str, Drawn]) -> dict[str, Chart]:
+def _histograms(sides: Mapping[str, Drawn], names: Mapping[str, str]) -> dict[str, Chart]:
     charts = {}
     for name in _names(*sides.values()):
         known = _known(name)
@@ -265,11 +267,12 @@ def _histograms(sides: Mapping[str, Drawn]) -> dict[str, Chart]:
             for role, drawn in sides.items()
             if len(drawn.values.get(name, ()))
         }
-        label = f"{known.name.lower() if known.name[:4] != 'JPEG' else known.name}"
+        label = known.name if known.name.startswith("JPEG") else known.name.lower()
         charts[name] = histogram(
             known.name,
             samples,
             x_label=f"{label} ({known.unit})" if known.unit else label,
+            names=names,
             limits=known.limits,
             note=known.note,
         )
@@ -304,7 +307,7 @@ def _level(level: Tensor) -> str:
     return f"σ {short(float(level.square().mean().sqrt()), 2)}"
 
 
-def _curve(sides: Mapping[str, Drawn]) -> Chart | None:
+def _curve(sides: Mapping[str, Drawn], names: Mapping[str, str]) -> Chart | None:
     x = torch.linspace(0, 1, 33)
     curves: dict[str, Tensor] = {
         role: noise_curve(drawn, x) for role, drawn in sides.items() if drawn.levels is not None
@@ -316,5 +319,6 @@ def _curve(sides: Mapping[str, Drawn]) -> Chart | None:
         x,
         curves,
         x_label="intensity (0 black, 1 white)",
+        names=names,
         note="Standard deviation of the noise: the median of all draws, and 90 % of them in the band.",
     )

@@ -140,7 +140,7 @@ def histogram(
     x_label: str,
     names: Mapping[str, str] | None = None,
     limits: tuple[float, float] | None = None,
-    bins: int = 32,
+    bins: int = 31,  # odd, so that a single value stands in the middle of a bin
     note: str = "",
 ) -> Chart:
     """Makes a chart of the distributions of samples: the share of the sample in each bin.
@@ -346,7 +346,8 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 def _widened(low: float, high: float, share: float = 0.02) -> tuple[float, float]:
     """Returns a range of positive length that holds a range with some margin."""
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+    # Differences of rounding are none.
+    if high - low <= 1e-5 * max(abs(low), abs(high), 1e-9):
         margin = abs(low) * 0.1 or 0.5
         return low - margin, high + margin
     return low - share * (high - low), high + share * (high - low)

@@ -53,7 +53,7 @@ QUANTITIES: dict[str, Quantity] = {
         (0.0, 1.0),
     ),
     "kernel_sum": Quantity(
-        "Sum of the kernel", "", "1 keeps the brightness; nothing forces a learned kernel to it."
+        "Sum of the kernel", "", "1 keeps the brightness; below, the image gets darker."
     ),
     "kernel_mask": Quantity(
         "Blur mask",

@@ -134,6 +134,42 @@ def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str
     }
 
 
+def table(folder: Path) -> str:
+    """Returns the cells as Markdown: one row for each data set and setting, seeds side by side."""
+    cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    lines = ["| data | setting | degraded images | plain GAN | robust GAN | AmbientGAN | order |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for data in sorted({cell["data"] for cell in cells}):
+        for letter, (plain, robust, *told) in SETTINGS.items():
+            found = {
+                (cell["recipe"], cell["seed"]): cell
+                for cell in cells
+                if cell["data"] == data and cell["setting"] == letter
+            }
+            if not found:
+                continue
+            seeds = sorted({seed for _, seed in found})
+            pairs = [(found.get((plain, s)), found.get((robust, s))) for s in seeds]
+            holds = [b["frechet"] < a["frechet"] for a, b in pairs if a and b]
+            row = [
+                data,
+                letter,
+                _numbers([c for (_, s), c in found.items() if s in seeds], "degraded_frechet")[:1],
+                _numbers([found.get((plain, s)) for s in seeds]),
+                _numbers([found.get((robust, s)) for s in seeds]),
+                _numbers([found.get((told[0], s)) for s in seeds]) if told else ["-"],
+                [f"{sum(holds)} of {len(holds)}"],
+            ]
+            lines.append(
+                "| " + " | ".join(x if isinstance(x, str) else " / ".join(x) for x in row) + " |"
+            )
+    return "\n".join(lines)
+
+
+def _numbers(cells: list[dict[str, Any] | None], key: str = "frechet") -> list[str]:
+    return ["-" if cell is None else f"{cell[key]:.0f}" for cell in cells]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
@@ -144,7 +180,11 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS))
     parser.add_argument("--images", type=int, default=320_000)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
     a = parser.parse_args()
+    if a.table:
+        print(table(a.out))
+        return
     sources = {}
     if a.fashion_mnist:
         stem = a.fashion_mnist

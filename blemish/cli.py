@@ -166,6 +166,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in RUN.")
     ] = False,
+    resume_from: Annotated[
+        Path | None,
+        typer.Option(help="Go on from another run or checkpoint, in RUN.", metavar="PATH"),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print configuration and costs, train nothing.")
     ] = False,
@@ -195,7 +199,7 @@ def train(
         fit=fit.value if fit else "crop" if size else "none",
         workers=workers,
         skip_bad=skip_bad,
-        resume=resume,
+        resume=resume_from or resume,
         dry_run=dry_run,
         overrides=_pairs(overrides or []),
     )

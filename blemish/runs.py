@@ -190,7 +190,7 @@ def start(
         return batches.at(images_seen)
 
     def report(state: State) -> None:
-        if state.images == 0:
+        if not (out / "observed.png").exists():
             save_grid(_first(images), out / "observed.png", columns=8)
         _sample(state)
 

@@ -32,7 +32,7 @@ def run(
     fit: str,
     workers: int,
     skip_bad: bool,
-    resume: bool,
+    resume: bool | Path,
     dry_run: bool,
     overrides: list[str],
 ) -> int:
@@ -52,7 +52,8 @@ def run(
         fit: How images of another size are made to fit: ``none``, ``crop`` or ``resize``.
         workers: The number of reading threads for large sets.
         skip_bad: Whether broken files are stepped over.
-        resume: Whether to go on with the run in ``out``.
+        resume: Whether to go on with the run in ``out``, or the path of another run or checkpoint
+            to go on from.
         dry_run: Whether only the configuration and the costs are printed.
         overrides: Changes, each ``key=value``.
 

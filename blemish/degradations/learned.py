@@ -8,7 +8,7 @@ type as the known degradation that it imitates. Masks let it leave an image as i
     y = m_q \psi(x, q) + (1 - m_q) x
 
 where :math:`k_I` is the identity kernel. The mask :math:`m_k` acts on each tap, so that a kernel
-need not sum to 1; nothing renormalises it silently.
+need not sum to 1; nothing renormalises it unless it is asked to.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), Eq. 3 and 5, Table 11
@@ -87,6 +87,8 @@ class LearnedBlur(Linear[BlurParams]):
             hidden: The width of the hidden layers.
             masked: Whether the mask m_k is used (Eq. 3); without it, k is the raw kernel.
             mask_bias: The initial bias of the mask's logits; below zero starts near the identity.
+            normalise: Whether masked kernels are scaled to sum 1. The paper's are not, which lets a
+                kernel darken; short runs use that freedom.
             padding: How the image goes on beyond its border.
         """
 
@@ -95,6 +97,7 @@ class LearnedBlur(Linear[BlurParams]):
         hidden: int = 128
         masked: bool = True
         mask_bias: float = 0.0
+        normalise: bool = False
         padding: Padding = "reflect"
 
         def build(self) -> LearnedBlur:
@@ -127,6 +130,8 @@ class LearnedBlur(Linear[BlurParams]):
         mask = mask_logits.sigmoid().view_as(raw)
         # Eq. 3
         kernel = mask * raw + (1 - mask) * delta(size).to(raw)
+        if self.config.normalise:
+            kernel = kernel / kernel.sum(dim=(2, 3), keepdim=True)
         return LearnedBlurParams(kernel, z, raw, mask)
 
     def forward(self, x: Tensor, params: BlurParams) -> Tensor:

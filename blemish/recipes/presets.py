@@ -2,7 +2,8 @@
 
 ``cifar10`` and ``ffhq128`` are exactly the paper's. The smaller ones depart from it, each departure
 being a field here: larger residuals, a lazy gradient penalty, and degradation generators that start
-near the identity and learn more slowly, without which short runs explain everything by damage.
+near the identity, learn more slowly and keep the brightness, without which short runs explain
+everything by damage.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -40,6 +41,7 @@ class Preset:
         mask_bias: The initial bias of the masks' logits.
         quality_bias: The initial bias of the quality's logit.
         noise_gain: The gain of the initial weights of the last layer of G_n.
+        normalise: Whether learned kernels are scaled to sum 1.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
     """
@@ -63,6 +65,7 @@ class Preset:
     mask_bias: float = 0.0
     quality_bias: float = 0.0
     noise_gain: float = 1.0
+    normalise: bool = False
     family: str = ""
     reports: tuple[int, int, int] = (1000, 50, 60)
 
@@ -83,6 +86,7 @@ _SMALL16 = Preset(
     mask_bias=-2.0,
     quality_bias=1.4,
     noise_gain=0.1,
+    normalise=True,
     reports=(100, 10, 5),
 )
 
@@ -108,6 +112,7 @@ PRESETS: dict[str, Preset] = {
         generator=(24, 24),
         down=(24, 24),
         flat=(24, 24),
+        kernel=7,
         hidden=64,
         residual_scale=0.7,
         batch=32,
@@ -119,6 +124,7 @@ PRESETS: dict[str, Preset] = {
         mask_bias=-2.0,
         quality_bias=1.4,
         noise_gain=0.1,
+        normalise=True,
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
@@ -139,6 +145,7 @@ PRESETS: dict[str, Preset] = {
         mask_bias=-2.0,
         quality_bias=1.4,
         noise_gain=0.1,
+        normalise=True,
         reports=(300, 30, 30),
     ),
     # Table 11

@@ -155,6 +155,7 @@ def _blur(preset: Preset) -> LearnedBlur.Config:
         latent=preset.latent,
         hidden=preset.hidden,
         mask_bias=preset.mask_bias,
+        normalise=preset.normalise,
     )
 
 
@@ -201,7 +202,8 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,
         degradation_rate=p.degradation_rate,
-        sane_radius=p.kernel / 3,
+        # A freshly initialised kernel of the paper has a radius of 0.4 times its side.
+        sane_radius=0.45 * p.kernel,
     )
     images = p.iterations * p.batch
     log, sample, checkpoint = (_cadence(images, p.batch, count) for count in p.reports)

@@ -115,7 +115,7 @@ class RobustGAN(System):
         consistency_compression: float = 0.0
         mu_blur: float = 1.0
         mu_compression: float = 10.0
-        sane_radius: float = 3.0
+        sane_radius: float = 4.0
 
         def __post_init__(self) -> None:
             """Checks what the pairs of the diversity loss and lazy regularisation need."""

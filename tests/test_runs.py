@@ -1,0 +1,254 @@
+"""Runs: start, resume, change, load; the verbs train and sample on top of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import blemish
+from blemish.commands import sample, train
+from blemish.data import Images
+from blemish.degradations import LearnedBlur, freeze, setting
+from blemish.recipes import configure
+from blemish.runs import Run, change, load, observed_images, start
+
+
+def tiny(recipe: str = "br-gan", letter: str | None = "B", **changes: str):
+    base = {"data.source": "glyphs:64", "training.images": "32"}
+    return change(configure(recipe, "tiny", letter), {**base, **changes})
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = max((run / "checkpoints").iterdir())
+    return {
+        f"{file.name}/{name}": tensor
+        for file in sorted(newest.glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def assert_same(a: Path, b: Path) -> None:
+    one, two = weights(a), weights(b)
+    assert one.keys() == two.keys()
+    assert one
+    for name, tensor in one.items():
+        assert torch.equal(tensor, two[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "br"
+    run, result = start(tiny(), out, device="cpu", silent=True)
+    assert result.finished
+    return run
+
+
+def test_a_run_is_a_folder_that_loads(finished: Run) -> None:
+    run = load(finished.folder)
+    assert run.config == finished.config
+    g = torch.Generator().manual_seed(0)
+    clean = run.prior.sample(4, generator=g)
+    assert clean.shape == (4, 3, 16, 16)
+    assert clean.min() >= 0
+    assert clean.max() <= 1
+    assert isinstance(run.degradation.stages[0], LearnedBlur)
+    observed = run.degradation(clean, run.degradation.sample(clean.shape, generator=g))
+    assert observed.shape == clean.shape
+    assert [line["images"] for line in run.metrics()][-1] == 32
+    assert (run.folder / "observed.png").exists()
+    assert run.truth() is not None
+
+
+def test_the_package_loads_runs_and_parts(finished: Run) -> None:
+    assert blemish.load(finished.folder).config.recipe == "br-gan"
+    prior = blemish.load(finished.folder / "prior")
+    assert prior.shape == (3, 16, 16)
+    with pytest.raises(FileNotFoundError, match="no run and no artefact"):
+        blemish.load(finished.folder / "samples")
+
+
+def test_training_on_a_setting_is_training_on_its_frozen_copies() -> None:
+    config = tiny()
+    clean = observed_images(tiny(letter=None).data, seed=config.seed)
+    damaged = observed_images(config.data, seed=3)
+    assert isinstance(clean, Images)
+    assert isinstance(damaged, Images)
+    assert torch.equal(damaged.images, freeze(setting("B"), clean.images, seed=3))
+    assert not torch.equal(damaged.images, clean.images)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(finished: Run, tmp_path: Path) -> None:
+    half = change(finished.config, {"training.images": "16"})
+    start(half, tmp_path / "a", device="cpu", silent=True)
+    start(finished.config, tmp_path / "a", device="cpu", resume=True, silent=True)
+    assert_same(tmp_path / "a", finished.folder)
+
+
+def test_a_run_resumes_into_another_folder(finished: Run, tmp_path: Path) -> None:
+    half = change(finished.config, {"training.images": "16"})
+    start(half, tmp_path / "a", device="cpu", silent=True)
+    start(finished.config, tmp_path / "b", device="cpu", resume=tmp_path / "a", silent=True)
+    assert_same(tmp_path / "b", finished.folder)
+    assert (tmp_path / "b" / "observed.png").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_command_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "blemish", "train", "bncr-gan", "--preset", "tiny"]
+    words += ["--data", "glyphs:64", "--setting", "N", "--device", "cpu", "--images", "600"]
+    words += ["--set", "training.checkpoint_every=40"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*words, "--out", str(out)], env=environment, stderr=subprocess.DEVNULL
+    )
+    checkpoints = out / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not (checkpoints.is_dir() and any(p.name[0] != "." for p in checkpoints.iterdir())):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert int(max(p.name for p in checkpoints.iterdir() if p.name.isdigit())) < 600
+    subprocess.run([*words, "--out", str(out), "--resume"], env=environment, check=True)
+    unbroken = tmp_path / "unbroken"
+    subprocess.run([*words, "--out", str(unbroken)], env=environment, check=True)
+    assert_same(out, unbroken)
+
+
+def test_cadences_follow_batch_and_length() -> None:
+    config = change(configure("gan", "demo"), {"training.batch": "48", "training.images": "4800"})
+    t = config.training
+    assert (t.batch, t.images) == (48, 4800)
+    for every in (t.log_every, t.sample_every, t.checkpoint_every):
+        assert every % 48 == 0
+    assert t.images // t.sample_every >= 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.batch": "0"}, "whole number of at least 1"),
+        ({"training.bacth": "4"}, "did you mean 'batch'"),
+        ({"system.lr": "fast"}, "cannot be read"),
+        ({"training.log_every": "5"}, "no multiple"),
+    ],
+)
+def test_wrong_changes_are_named(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        change(configure("gan", "demo"), changes)
+
+
+ARGUMENTS = {
+    "data": "glyphs:64",
+    "preset": "tiny",
+    "setting": "B",
+    "images": 16,
+    "seed": 0,
+    "device": "cpu",
+    "precision": "32",
+    "size": None,
+    "fit": "none",
+    "workers": 1,
+    "skip_bad": False,
+    "resume": False,
+    "dry_run": False,
+    "overrides": [],
+}
+
+
+def test_train_writes_a_run_and_its_report(tmp_path: Path) -> None:
+    assert train.run("cr-gan", out=tmp_path / "r", **ARGUMENTS) == 0
+    assert "<html" in (tmp_path / "r" / "report.html").read_text()
+    assert load(tmp_path / "r").config.training.images == 16
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = {**ARGUMENTS, "dry_run": True, "overrides": ["system.lr=0.5"]}
+    assert train.run("bncr-gan", out=tmp_path / "r", **arguments) == 0
+    text = capsys.readouterr().out
+    assert '"lr": 0.5' in text
+    assert "FLOP" in text
+    assert not (tmp_path / "r").exists()
+
+
+def test_train_in_bf16_stays_near_full_precision(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("32", "bf16"):
+        arguments = {**ARGUMENTS, "precision": precision}
+        train.run("bncr-gan", out=tmp_path / precision, **arguments)
+        losses.append(load(tmp_path / precision).metrics()[0])
+    # The penalty is computed in full precision, so only the rest differs in the first iterations.
+    assert losses[1]["loss/D/r1"] == pytest.approx(losses[0]["loss/D/r1"], rel=0.05)
+    full, half = (line["loss/D/adversarial"] for line in losses)
+    assert half == pytest.approx(full, rel=0.05)
+    assert half != full
+
+
+def test_a_size_that_the_networks_do_not_make_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--size 20 does not fit preset 'tiny'"):
+        train.run("gan", out=tmp_path / "r", **{**ARGUMENTS, "size": 20})
+
+
+def test_divergence_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="diverged"):
+        train.run(
+            "gan", out=tmp_path / "r", **{**ARGUMENTS, "overrides": ["training.explode=0.001"]}
+        )
+
+
+def test_samples_depend_on_seed_and_index_alone(finished: Run, tmp_path: Path) -> None:
+    few = sample.sample_images(finished.prior, 3, seed=1)
+    many = sample.sample_images(finished.prior, 300, seed=1)
+    torch.testing.assert_close(many[:3], few, rtol=0, atol=1e-6)
+    assert not torch.equal(few, sample.sample_images(finished.prior, 3, seed=2))
+    folder, grid = tmp_path / "s", tmp_path / "g.png"
+    assert sample.run(finished.folder, out=folder, count=3, seed=1, grid=grid) == 0
+    assert len(list(folder.glob("*.png"))) == 3
+    with Image.open(folder / "000000.png") as picture:
+        pixels = torch.tensor(list(picture.tobytes())).view(16, 16, 3).permute(2, 0, 1)
+    assert (pixels / 255 - few[0]).abs().max() <= 0.5 / 255 + 1e-6
+    assert grid.exists()
+
+
+def test_sampling_a_degradation_is_refused(finished: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give a run or a prior"):
+        sample.run(finished.folder / "degradation", out=tmp_path, count=1, seed=0, grid=None)
+
+
+def test_the_configuration_of_a_run_is_plain_json(finished: Run) -> None:
+    document = json.loads((finished.folder / "config.json").read_text())
+    assert document["recipe"] == "br-gan"
+    assert document["system"]["degradation"]["stages"][0]["type"] == "LearnedBlur"
+
+
+def test_generated_data_do_not_depend_on_the_global_seed(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    start(tiny("gan", None), tmp_path / "a", device="cpu", silent=True)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    start(tiny("gan", None), tmp_path / "b", device="cpu", silent=True)
+    assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_the_command_line_resumes_into_another_folder(finished: Run, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    arguments = {**ARGUMENTS, "images": 48, "resume": finished.folder}
+    assert train.run("br-gan", out=out, **arguments) == 0
+    lines = load(out).metrics()
+    assert [line["images"] for line in lines if line["images"] <= 32] == [
+        line["images"] for line in finished.metrics()
+    ]
+    assert lines[-1]["images"] == 48

@@ -370,7 +370,7 @@ def test_strengths_are_means_since_the_last_report() -> None:
         expected = torch.stack([summary[name].mean() for summary in drawn]).mean()
         assert_close(strength.value, expected.item(), rtol=1e-4, atol=1e-5)
         assert strength.sane[0] < strength.sane[1]
-    assert strengths["radius"].sane == (0.0, 3.0)
+    assert strengths["radius"].sane == (0.0, 0.45 * 9)
     assert system.strengths() == {}
 
 

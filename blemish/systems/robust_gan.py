@@ -232,7 +232,8 @@ class RobustGAN(System):
             yield "consistency_blur", c.consistency_blur * consistency_loss(x, blurred, weight)
 
     def _noise_losses(self, params: LearnedNoiseParams, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        # The noise that is added, on the scale [-1, 1], as NR-GAN compares it.
+        # The noise on the scale [-1, 1], as NR-GAN compares it. Its shot part is taken at the clean
+        # image; the blurred one, where it is added, differs little.
         signal = x.detach()
         noise = 2 * (
             read_shot(

@@ -34,7 +34,7 @@ def main() -> None:
         rows = lines[start : start + 500]
         x = torch.stack([clean.read(names[row["source"]]) for row in rows])
         y = torch.stack([damaged.read(where[row["file"]]) for row in rows])
-        scores.append(torch.stack([psnr(x, y, data_range=255), ssim(x, y, data_range=255)]))
+        scores.append(torch.stack([psnr(x, y), ssim(x, y)]))
     mean = torch.cat(scores, dim=1).mean(dim=1)
     result = {"images": len(lines), "psnr": mean[0].item(), "ssim": mean[1].item()}
     print(json.dumps(result))

@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Another build of torch: make setup TORCH="torch==2.12.0"
-TORCH ?= torch==2.13.0
+# Another build of torch: make setup TORCH="torch==2.12.0"; the choice is kept in .venv
+TORCH ?= $(or $(shell cat .venv/.torch 2>/dev/null),torch==2.13.0)
 PYTHON ?=
 JOBS ?= 2
 export TORCH PYTHON

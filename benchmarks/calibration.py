@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -36,14 +35,12 @@ BATCH = 500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("BLEMISH_DATA"))
+    parser.add_argument("--data", type=Path, required=True, help="a ZIP of CIFAR-10's test images")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--padding", default="reflect")
     parser.add_argument("--only", nargs="*", help="variants as centring:expl, like full:None")
     args = parser.parse_args()
-    if args.data is None:
-        parser.error("give --data, or set BLEMISH_DATA, to a ZIP of CIFAR-10's test images")
     variants = [(c, e) for c in CENTRINGS for e in EXPLS]
     if args.only:
         variants = [v for v in variants if f"{v[0]}:{v[1]}" in args.only]

@@ -40,14 +40,15 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Public names that are not modules, each with the module that defines it.
-_HOMES = {"load": "runs"}
+# Public names that are not modules, each with the module and the name that define it.
+_HOMES = {"load": ("runs", "load"), "train": ("runs", "start")}
 
 
 def __getattr__(name: str) -> Any:
     # Dynamic on purpose: the launcher and `blemish --help` must start without torch, and nothing may import upwards.
     if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        module, attribute = _HOMES[name]
+        return getattr(importlib.import_module(f".{module}", __name__), attribute)
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'blemish' has no attribute {name!r}; it has {', '.join(__all__)}")

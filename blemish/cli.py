@@ -270,7 +270,7 @@ def degrade(
 @app.command()
 def inspect(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="A run, an artefact or a folder of images.")
+        str, typer.Argument(metavar="WHAT", help="The folder of a run or of a degradation.")
     ],
     out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")],
     seed: Seed = 0,

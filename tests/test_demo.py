@@ -35,5 +35,7 @@ def test_the_demo_trains_measures_and_reports(
 
 
 def test_a_failed_training_names_its_log(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"training .* failed; its log is .*\.log"):
+    with pytest.raises(
+        ValueError, match=r"training .* failed; its log is .*\.log: .*greater than or equal to 1"
+    ):
         demo.run(tmp_path, images=-1)

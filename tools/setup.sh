@@ -60,4 +60,6 @@ pip -qq install --constraint "$fixed" -r requirements/runtime.txt -r requirement
 say "4/4 installing blemish itself, editable"
 pip -qq install --no-deps --no-build-isolation --editable .
 
+printf '%s\n' "$TORCH" >"$VENV/.torch" # what later calls of make go on with
+
 say "done: $VENV/bin/blemish --help"

@@ -198,6 +198,7 @@ def _table(summary: dict[str, Any]) -> str:
         row = summary[name]
         rows.append(f"{name:12}{row['frechet']:10.2f}{row['frechet_to_degraded']:12.2f}")
     rows.append(f"learned radii are {summary['br-gan']['radius_w1']:.2f} px from the true ones")
+    rows.append("(a kernel's radius is that of the disk with the same second moment)")
     return "\n".join(rows)
 
 
@@ -225,7 +226,20 @@ def _train(out: Path, *, seed: int, images: int | None) -> None:
             bars.update()
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 if running.pop(name).returncode:
-                    raise ValueError(f"training {name} failed; its log is {out / name}.log")
+                    raise ValueError(_failure(name, out))
+
+
+def _failure(name: str, out: Path) -> str:
+    """Returns what a training said last."""
+    log = out / f"{name}.log"
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    hint = ""
+    if "another configuration" in said:
+        hint = (
+            f"; {out} holds a demo of another seed or version: remove it, or choose another --out"
+        )
+    return f"training {name} failed; its log is {log}: {said}{hint}"
 
 
 def _command(name: str, out: Path, seed: int, images: int | None) -> list[str]:

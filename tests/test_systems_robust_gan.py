@@ -370,7 +370,8 @@ def test_strengths_are_means_since_the_last_report() -> None:
         expected = torch.stack([summary[name].mean() for summary in drawn]).mean()
         assert_close(strength.value, expected.item(), rtol=1e-4, atol=1e-5)
         assert strength.sane[0] < strength.sane[1]
-    assert strengths["radius"].sane == (0.0, 0.45 * 9)
+    assert strengths["radius"].sane[0] == 0
+    assert strengths["radius"].sane[1] >= 0.45 * 9
     assert system.strengths() == {}
 
 
@@ -387,6 +388,52 @@ def test_a_runaway_strength_leaves_its_sane_range() -> None:
     _losses(system, "G")
     for strength in system.strengths().values():
         assert not strength.sane[0] <= strength.value <= strength.sane[1]
+
+
+@pytest.mark.parametrize("preset", ["tiny", "cifar10"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_recipe_starts_with_a_runaway_strength(recipe: str, preset: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        system: RobustGAN = configure(recipe, preset, "B").system.build()
+    batch = rand((4, *system.prior.shape), generator_for("observed"))
+    with torch.no_grad():
+        system.losses("G", batch, generator_for("start"), 1)
+    strengths = system.strengths()
+    assert bool(strengths) == any(True for _ in system.degradation.parameters())
+    for name, strength in strengths.items():
+        assert strength.sane[0] <= strength.value <= strength.sane[1], name
+
+
+def test_wide_fresh_kernels_widen_their_range_and_no_other() -> None:
+    usual, wide = _system("br-gan"), _system("br-gan-no-mask")
+    _losses(usual, "G")
+    _losses(wide, "G")
+    narrow, found = usual.strengths(), wide.strengths()
+    # Nearly flat 9x9 kernels: sqrt(2) sqrt(2 (81 - 1) / 12) = 5.16, and a quarter more.
+    assert_close(found["radius"].sane[1], 1.25 * 5.16, rtol=0.03, atol=0)
+    assert narrow["radius"].sane[1] < 1.25 * 5.16 * 0.95
+    assert found["kernel_sum"].sane == (0.8, 1.25)
+
+
+@pytest.mark.parametrize(("fresh", "sane"), [(0.5, (0.4, 1.25)), (2.0, (0.8, 2.5))])
+def test_a_range_holds_the_fresh_strength_on_either_side(
+    fresh: float, sane: tuple[float, float]
+) -> None:
+    system = _system("br-gan")
+    system._fresh["kernel_sum"] = fresh
+    _losses(system, "G")
+    assert_close(system.strengths()["kernel_sum"].sane, sane)
+
+
+def test_trained_weights_do_not_move_the_ranges() -> None:
+    # As on resuming: the weights are loaded into a freshly built system.
+    fresh, resumed = _system("nr-gan"), _system("nr-gan")
+    nn.init.constant_(resumed.degradation.stages[0].network.conv.bias, 2.0)
+    _losses(fresh, "G")
+    _losses(resumed, "G")
+    ranges = [{n: s.sane for n, s in x.strengths().items()} for x in (fresh, resumed)]
+    assert ranges[0] == ranges[1]
 
 
 # Configurations and guards

@@ -36,7 +36,7 @@ from ..degradations import (
 from ..degradations.learned import LearnedBlurParams, LearnedJPEGParams, LearnedNoiseParams
 from ..functional.kernels import entropy
 from ..functional.noise import read_shot
-from ..functional.random import Randomness, rand
+from ..functional.random import Randomness, generator_for, rand
 from ..losses import (
     blur_weight,
     compression_weight,
@@ -53,7 +53,8 @@ from .base import Group, Phase, Strength, System
 
 __all__ = ["RobustGAN"]
 
-# Ranges beyond which a learned strength is no plausible damage any more, but explains the image.
+# Ranges beyond which a learned strength is no plausible damage any more, but explains the image. The
+# paper's generators start beyond some of them; _widened makes room for that.
 _SANE = {
     "sigma_read": (0.0, 0.15),
     "sigma_shot": (0.0, 0.3),
@@ -94,7 +95,8 @@ class RobustGAN(System):
             consistency_compression: The same for JPEG.
             mu_blur: The scale of the entropy in its weight; 0 is non-adaptive.
             mu_compression: The scale of the quality in its weight; 0 is non-adaptive.
-            sane_radius: A mean kernel radius in pixels above which the run warns.
+            sane_radius: A mean kernel radius in pixels above which the run warns, unless the fresh
+                kernels are about as wide; see :meth:`RobustGAN.strengths`.
         """
 
         prior: GANPrior.Config = GANPrior.Config()
@@ -134,6 +136,7 @@ class RobustGAN(System):
         self.degradation = degradation if isinstance(degradation, Chain) else Chain([degradation])
         self.discriminator = config.discriminator.build()
         self._strengths: dict[str, list[Tensor]] = {}
+        self._fresh = self._measure_fresh()
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -174,11 +177,19 @@ class RobustGAN(System):
         return self._discriminator_losses(batch, generator, iteration)
 
     def strengths(self) -> dict[str, Strength]:
-        """Returns the mean learned strengths since the last call, with their sane ranges."""
+        """Returns the mean learned strengths since the last call, with their sane ranges.
+
+        A range holds at least the strength that the fresh weights had, give or take a quarter: only
+        what runs away from there is a reason to warn. As fresh weights are a function of the seed,
+        a resumed run has the ranges of an unbroken one.
+        """
         sane = {**_SANE, "radius": (0.0, self.config.sane_radius)}
         means = {name: torch.stack(v).mean().item() for name, v in self._strengths.items()}
         self._strengths.clear()
-        return {name: Strength(v, sane.get(name, (0.0, 1.0))) for name, v in means.items()}
+        return {
+            name: Strength(v, _widened(sane.get(name, (0.0, 1.0)), self._fresh.get(name)))
+            for name, v in means.items()
+        }
 
     def generate(self, n: int, generator: Randomness) -> tuple[Tensor, Params, Tensor]:
         """Draws clean images, parameters and their degraded images.
@@ -195,6 +206,19 @@ class RobustGAN(System):
             params = self.degradation.sample((n, *self.prior.shape), generator=generator)
         # Eq. 1: y = psi(x * k + n, q)
         return x, params, self.degradation(x, params)
+
+    @torch.no_grad()
+    def _measure_fresh(self) -> dict[str, float]:
+        """Returns the mean strengths that the learned stages have now."""
+        fresh: dict[str, float] = {}
+        for stage in self.degradation:
+            weights = next(stage.parameters(), None)
+            # On the meta device, where only shapes are known, there is nothing to measure.
+            if weights is not None and not weights.is_meta:
+                g = generator_for("fresh strengths", device=weights.device)
+                drawn = stage.sample((8, *self.prior.shape), generator=g)
+                fresh |= {name: v.mean().item() for name, v in drawn.summary().items()}
+        return fresh
 
     def _generator_losses(self, batch: int, generator: Randomness) -> dict[str, Tensor]:
         x, params, y = self.generate(self.config.batch_multiple * batch, generator)
@@ -279,3 +303,10 @@ class RobustGAN(System):
         with self.autocast():
             logits_fake = self.discriminator(2 * fake - 1)
         return {"adversarial": discriminator_loss(logits_real.float(), logits_fake.float())}
+
+
+def _widened(sane: tuple[float, float], fresh: float | None) -> tuple[float, float]:
+    """Returns a range that holds a fresh strength, give or take a quarter."""
+    if fresh is None:
+        return sane
+    return min(sane[0], fresh / 1.25), max(sane[1], 1.25 * fresh)

@@ -22,9 +22,11 @@ from .degradations import Degradation, FrozenSource, freeze, setting
 from .functional.random import generator_for
 from .priors import Prior
 from .recipes import PRESETS, decode_run
+from .systems.base import System
 from .training.config import DataConfig, RunConfig
 from .training.grids import save_grid
 from .training.loop import State, TrainResult, build, train
+from .training.metrics import read_metrics
 
 __all__ = ["Run", "change", "load", "observed_images", "start"]
 
@@ -57,10 +59,9 @@ class Run:
         return degradation
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns the lines of ``metrics.jsonl``."""
+        """Returns the lines of ``metrics.jsonl``; one that is being written is left out."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        return read_metrics(path) if path.exists() else []
 
     def truth(self) -> Degradation[Any] | None:
         """Returns the true damage where the data were degraded by a setting, else None."""
@@ -180,9 +181,15 @@ def start(
 
     Returns:
         The run, and how it ended.
+
+    Raises:
+        ValueError: If the images are not of the shape that the networks make; in one line.
     """
     out = Path(out)
+    system = build(config)
+    _check_side(config, system)
     images = images or observed_images(config.data, seed=config.seed, workers=workers)
+    _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
     training = config.training
     batches = ImageBatches(images, training.batch, config.seed, flip=config.data.flip)
 
@@ -195,7 +202,7 @@ def start(
         _sample(state)
 
     result = train(
-        build(config),
+        system,
         observed,
         config,
         out,
@@ -208,9 +215,39 @@ def start(
     return Run(out, config), result
 
 
-def _first(images: Images | StreamedImages) -> Tensor:
-    draw = ImageBatches(images, min(GRID, len(images)), 0, ahead=0)
+def _first(images: Images | StreamedImages, count: int = GRID) -> Tensor:
+    draw = ImageBatches(images, min(count, len(images)), 0, ahead=0)
     return draw.at(0)
+
+
+def _check_side(config: RunConfig, system: System) -> None:
+    """Refuses what the configuration alone shows not to fit, before any image is read."""
+    prior = system.parts["prior"]
+    assert isinstance(prior, Prior)
+    _, height, width = prior.shape
+    side = config.data.size
+    shape = (config.data.channels, side or height, side or width)
+    _check_shape(config, system, shape)
+
+
+def _check_shape(config: RunConfig, system: System, shape: tuple[int, ...]) -> None:
+    """Compares observed images with what the prior makes, both (C, H, W).
+
+    Broadcasting would hide a difference, and the discriminator takes some of them.
+    """
+    prior = system.parts["prior"]
+    assert isinstance(prior, Prior)
+    if shape != prior.shape:
+        c, side = prior.shape[0], prior.shape[1]
+        raise ValueError(
+            f"the observed images are {_by(shape)} (channels x height x width), but the networks of "
+            f"preset {config.preset!r} make {_by(prior.shape)}; set data.size={side} and "
+            f"data.channels={c} (with --fit crop or --fit resize), or choose another preset"
+        )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _sample(state: State) -> None:

@@ -201,6 +201,36 @@ def test_a_size_that_the_networks_do_not_make_is_refused(tmp_path: Path) -> None
         train.run("gan", out=tmp_path / "r", **{**ARGUMENTS, "size": 20})
 
 
+@pytest.mark.parametrize("change", ["data.size=32", "data.channels=1"])
+def test_images_of_another_shape_are_refused_at_once(change: str, tmp_path: Path) -> None:
+    message = r"(3x32x32|1x16x16) .*'tiny' make 3x16x16; set data.size=16 and data.channels=3"
+    with pytest.raises(ValueError, match=message):
+        train.run("gan", out=tmp_path / "r", **{**ARGUMENTS, "overrides": [change]})
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("setting", [None, "B"])
+def test_images_taken_as_they_are_must_have_the_networks_shape(
+    setting: str | None, tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(4):
+        Image.new("RGB", (24, 16), (i, i, i)).save(pictures / f"{i}.png")
+    arguments = {**ARGUMENTS, "data": str(pictures), "setting": setting}
+    with pytest.raises(ValueError, match=r"3x16x24 .*'tiny' make 3x16x16"):
+        train.run("gan", out=tmp_path / "r", **{**arguments, "overrides": ["data.size=none"]})
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(finished: Run, tmp_path: Path) -> None:
+    lines = finished.metrics()
+    (tmp_path / "config.json").write_text((finished.folder / "config.json").read_text())
+    whole = (finished.folder / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(whole + '{"images": 3')
+    assert load(tmp_path).metrics() == lines
+    assert lines
+
+
 def test_divergence_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="diverged"):
         train.run(

@@ -77,6 +77,19 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
 
 
+def test_files_of_others_stay_and_do_no_harm(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+    strangers = {".DS_Store", ".nfs0000a1", "000000000001 copy", ".snapshot"}
+    for name in strangers - {".snapshot", "000000000001 copy"}:
+        (root / name).write_bytes(b"x")
+    (root / ".snapshot").mkdir()
+    (root / "000000000001 copy").mkdir()
+    for images in (8, 16):
+        save_checkpoint(tmp_path, make(images), keep=1)
+    assert {p.name for p in root.iterdir()} == {*strangers, "000000000016"}
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "x.json"
     write_atomically(file, b"old")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+_LEFTOVER = re.compile(r"\.[0-9]+\.(writing|removing)")
 FILES = ("parameters", "averages", "first_moments", "second_moments")
 
 
@@ -72,8 +74,9 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """
     root = run / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob(".*"):  # of a process that was killed while it wrote or removed
-        shutil.rmtree(leftover)
+    for leftover in root.glob(".[0-9]*"):  # of a process that was killed while it wrote or removed
+        if _LEFTOVER.fullmatch(leftover.name) and leftover.is_dir():
+            shutil.rmtree(leftover)
     target = root / f"{checkpoint.state['images']:012d}"
     temporary = root / f".{target.name}.writing"
     temporary.mkdir()
@@ -95,7 +98,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Returns the folders of a run's checkpoints, oldest first, whole or not."""
-    return sorted(p for p in (run / "checkpoints").glob("[0-9]*") if p.is_dir())
+    found = (run / "checkpoints").glob("[0-9]*")
+    return sorted(p for p in found if p.name.isdigit() and p.is_dir())
 
 
 def latest_checkpoint(run: Path) -> Path | None:

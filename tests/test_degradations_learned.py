@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from blemish.configuration import decode, encode
 from blemish.degradations import (
+    KINDS,
     BlurParams,
     ConstantBlur,
     ConstantJPEG,
@@ -109,6 +115,41 @@ def test_a_learned_blur_takes_the_kernels_of_a_known_one() -> None:
     kernel = rand((4, 1, 3, 3), generator_for("k"))
     expected = blur(_image(), kernel, padding="circular")
     assert torch.equal(d(_image(), BlurParams(kernel)), expected)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_kernels_stay_finite_where_all_taps_vanish(normalise: bool) -> None:
+    d = LearnedBlur.Config(size=5, latent=6, normalise=normalise).build()
+    with torch.no_grad():
+        d.network.value.bias.fill_(-1e4)
+        d.network.mask.bias.fill_(1e4)
+    kernel = d.sample(SHAPE, generator=generator_for("k")).kernel
+    assert not kernel.any()
+    constant = ConstantBlur.Config(size=5).build()
+    with torch.no_grad():
+        constant.logits.fill_(-1e4)
+    params = constant.sample(SHAPE, generator=generator_for("c"))
+    params.kernel.sum().backward()
+    assert not params.kernel.any()
+    assert constant.logits.grad is not None
+    assert constant.logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [-3, 0, 1, 8, 33])
+@pytest.mark.parametrize("config", [LearnedBlur.Config, ConstantBlur.Config])
+def test_impossible_kernel_sides_are_refused_at_once(config: Any, size: int) -> None:
+    with pytest.raises(ValueError, match=rf"^size={size} is no side.*give odd 3 to 31$"):
+        config(size=size)
+
+
+@pytest.mark.parametrize("config", [LearnedBlur.Config, ConstantBlur.Config])
+def test_the_smallest_and_largest_kernels_blur(config: Any) -> None:
+    x = rand((2, 3, 32, 32), generator_for("image"))
+    for size in (3, 31):
+        d = config(size=size).build()
+        params = d.sample((2, 3, 32, 32), generator=generator_for("k"))
+        assert params.kernel.shape == (2, 1, size, size)
+        assert d(x, params).isfinite().all()
 
 
 # Noise
@@ -213,6 +254,44 @@ def test_a_learned_jpeg_takes_the_qualities_of_a_known_one() -> None:
     x = _image()
     y = LearnedJPEG.Config(subsampling="4:4:4").build()(x, params)
     assert torch.equal(y, DifferentiableJPEG(subsampling="4:4:4")(x, params))
+
+
+# The codec
+
+PAPER = {"rounding": "cubic", "table": "continuous", "chroma": "nearest"}
+CODECS: list[dict[str, str]] = [
+    PAPER,
+    {"rounding": "straight-through"},
+    {"rounding": "hard"},
+    {"table": "continuous"},
+    {"chroma": "nearest"},
+    {"subsampling": "4:4:4", "table": "continuous"},
+]
+CONFIGS: dict[str, Any] = {
+    "known": DifferentiableJPEG.Config,
+    "learned": functools.partial(LearnedJPEG.Config, latent=6, masked=False),
+    "constant": ConstantJPEG.Config,
+}
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda c: "-".join(c.values()))
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_codec_is_that_of_the_configuration(name: str, codec: dict[str, str]) -> None:
+    config = CONFIGS[name](**codec)
+    assert decode(json.loads(json.dumps(encode(config))), KINDS) == config
+    d, params = config.build(), JPEGParams(torch.tensor([13.7, 50.2, 70.9, 90.4]))
+    assert d.config == config
+    found = d(_image(), params)
+    assert torch.equal(found, jpeg(_image(), params.quality, **codec))  # type: ignore[arg-type]
+    assert not torch.equal(found, CONFIGS[name]().build()(_image(), params))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_usual_codec_is_the_functions_own(name: str) -> None:
+    usual = {p.name: p.default for p in inspect.signature(jpeg).parameters.values()}
+    config = CONFIGS[name]()
+    for field in ("subsampling", "rounding", "table", "chroma"):
+        assert getattr(config, field) == usual[field]
 
 
 # Gradients to weights

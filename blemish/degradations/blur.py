@@ -7,20 +7,17 @@ generated images alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from ..functional.blur import blur, blur_adjoint
+from ..functional.blur import Padding, blur, blur_adjoint
 from ..functional.kernels import disk_radius
 from ..functional.random import Randomness
 from ..types import Params, Shape
 from .base import Linear
 from .laws import DiskLaw, KernelLaw
 
-__all__ = ["Blur", "BlurParams", "Padding"]
-
-Padding = Literal["reflect", "replicate", "circular", "zeros"]
+__all__ = ["Blur", "BlurParams"]
 
 
 @dataclass(frozen=True)

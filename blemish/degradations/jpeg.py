@@ -1,25 +1,24 @@
 r"""JPEG, real and differentiable: :math:`y = \psi(x, q)`.
 
 :class:`JPEG` is what files go through (Pillow, libjpeg); :class:`DifferentiableJPEG` approximates
-it with gradients to the image and to the quality.
+it with gradients to the image and to the quality. Its defaults are nearest to libjpeg; the codec of
+Shin & Song (2017), which the robust GANs were trained with, has ``table="continuous"`` and
+``chroma="nearest"``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from ..functional.jpeg import jpeg, pillow_jpeg
+from ..functional.jpeg import Chroma, Rounding, Subsampling, Table, jpeg, pillow_jpeg
 from ..functional.random import Randomness
 from ..types import Params, Shape
 from .base import Degradation, Differentiable
 from .laws import QualityLaw
 
-__all__ = ["JPEG", "DifferentiableJPEG", "JPEGParams", "Subsampling"]
-
-Subsampling = Literal["4:2:0", "4:4:4"]
+__all__ = ["JPEG", "DifferentiableJPEG", "JPEGParams"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,9 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
     Arguments:
         law: The distribution of the qualities.
         subsampling: How the colour is subsampled.
+        rounding: How coefficients are rounded; see :func:`~blemish.functional.jpeg.jpeg`.
+        table: The tables, libjpeg's ``integer`` ones or ``continuous`` ones.
+        chroma: How subsampled colour is enlarged.
     """
 
     needs_range = True
@@ -88,16 +90,33 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
 
         law: QualityLaw = QualityLaw()
         subsampling: Subsampling = "4:2:0"
+        rounding: Rounding = "cubic"
+        table: Table = "integer"
+        chroma: Chroma = "bilinear"
 
         def build(self) -> DifferentiableJPEG:
             """Makes the degradation."""
-            return DifferentiableJPEG(self.law, subsampling=self.subsampling)
+            return DifferentiableJPEG(
+                self.law,
+                subsampling=self.subsampling,
+                rounding=self.rounding,
+                table=self.table,
+                chroma=self.chroma,
+            )
 
     def __init__(
-        self, law: QualityLaw | None = None, *, subsampling: Subsampling = "4:2:0"
+        self,
+        law: QualityLaw | None = None,
+        *,
+        subsampling: Subsampling = "4:2:0",
+        rounding: Rounding = "cubic",
+        table: Table = "integer",
+        chroma: Chroma = "bilinear",
     ) -> None:
         super().__init__()
-        self.config = DifferentiableJPEG.Config(law or QualityLaw(), subsampling)
+        self.config = DifferentiableJPEG.Config(
+            law or QualityLaw(), subsampling, rounding, table, chroma
+        )
 
     def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
         """Draws a quality for each sample."""
@@ -105,4 +124,11 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses and decompresses images of shape (B, C, H, W)."""
-        return jpeg(x, params.quality, subsampling=self.config.subsampling)
+        return jpeg(
+            x,
+            params.quality,
+            subsampling=self.config.subsampling,
+            rounding=self.config.rounding,
+            table=self.config.table,
+            chroma=self.config.chroma,
+        )

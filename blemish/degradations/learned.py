@@ -23,16 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional.blur import blur, blur_adjoint
-from ..functional.jpeg import jpeg
+from ..functional.blur import MAX_SIZE, Padding, blur, blur_adjoint
+from ..functional.jpeg import Chroma, Rounding, Subsampling, Table, jpeg
 from ..functional.kernels import delta, disk_radius
 from ..functional.noise import read_shot
 from ..functional.random import Randomness, randn
 from ..networks import ResNetGenerator, TwoHeads
 from ..types import Shape
 from .base import Differentiable, Linear
-from .blur import BlurParams, Padding
-from .jpeg import JPEGParams, Subsampling
+from .blur import BlurParams
+from .jpeg import JPEGParams
 from .noise import ReadShotParams
 
 __all__ = [
@@ -100,6 +100,10 @@ class LearnedBlur(Linear[BlurParams]):
         normalise: bool = False
         padding: Padding = "reflect"
 
+        def __post_init__(self) -> None:
+            """Checks the side."""
+            _check_size(self.size)
+
         def build(self) -> LearnedBlur:
             """Makes the degradation."""
             return LearnedBlur(self)
@@ -123,15 +127,14 @@ class LearnedBlur(Linear[BlurParams]):
         """Generates kernels from latents of shape (B, latent)."""
         size = self.config.size
         value, mask_logits = (t.float() for t in self.network(z))
-        raw = value.sigmoid()
-        raw = (raw / raw.sum(dim=1, keepdim=True)).view(-1, 1, size, size)
+        raw = _scaled(value.sigmoid().view(-1, 1, size, size))
         if not self.config.masked:
             return LearnedBlurParams(raw, z, raw, torch.ones_like(raw))
         mask = mask_logits.sigmoid().view_as(raw)
         # Eq. 3
         kernel = mask * raw + (1 - mask) * delta(size).to(raw)
         if self.config.normalise:
-            kernel = kernel / kernel.sum(dim=(2, 3), keepdim=True)
+            kernel = _scaled(kernel)
         return LearnedBlurParams(kernel, z, raw, mask)
 
     def forward(self, x: Tensor, params: BlurParams) -> Tensor:
@@ -246,6 +249,9 @@ class LearnedJPEG(Differentiable[JPEGParams]):
             quality_bias: The initial bias of the quality's logit; q = 100 sigmoid(logit).
             mask_bias: The initial bias of the mask's logit; below zero starts near the identity.
             subsampling: How the colour is subsampled.
+            rounding: How coefficients are rounded; see :func:`~blemish.functional.jpeg.jpeg`.
+            table: The tables, libjpeg's ``integer`` ones or ``continuous`` ones (the paper's).
+            chroma: How subsampled colour is enlarged; the paper's way is ``nearest``.
         """
 
         latent: int = 128
@@ -254,6 +260,9 @@ class LearnedJPEG(Differentiable[JPEGParams]):
         quality_bias: float = 0.0
         mask_bias: float = 0.0
         subsampling: Subsampling = "4:2:0"
+        rounding: Rounding = "cubic"
+        table: Table = "integer"
+        chroma: Chroma = "bilinear"
 
         def build(self) -> LearnedJPEG:
             """Makes the degradation."""
@@ -283,7 +292,14 @@ class LearnedJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses images of shape (B, C, H, W); where there is a mask, mixes (Eq. 5)."""
-        y = jpeg(x, params.quality, subsampling=self.config.subsampling)
+        y = jpeg(
+            x,
+            params.quality,
+            subsampling=self.config.subsampling,
+            rounding=self.config.rounding,
+            table=self.config.table,
+            chroma=self.config.chroma,
+        )
         if not isinstance(params, LearnedJPEGParams) or not self.config.masked:
             return y
         mask = params.mask.view(-1, 1, 1, 1)
@@ -309,6 +325,10 @@ class ConstantBlur(Linear[BlurParams]):
         size: int = 9
         padding: Padding = "reflect"
 
+        def __post_init__(self) -> None:
+            """Checks the side."""
+            _check_size(self.size)
+
         def build(self) -> ConstantBlur:
             """Makes the degradation."""
             return ConstantBlur(self)
@@ -321,8 +341,7 @@ class ConstantBlur(Linear[BlurParams]):
     def sample(self, shape: Shape, *, generator: Randomness) -> BlurParams:
         """Repeats the kernel for each sample; differentiable in it."""
         size = self.config.size
-        kernel = self.logits.sigmoid()
-        kernel = (kernel / kernel.sum()).view(1, 1, size, size)
+        kernel = _scaled(self.logits.sigmoid().view(1, 1, size, size))
         return BlurParams(kernel.expand(shape[0], -1, -1, -1))
 
     def forward(self, x: Tensor, params: BlurParams) -> Tensor:
@@ -338,16 +357,26 @@ class ConstantJPEG(Differentiable[JPEGParams]):
     """Compresses every image with one quality that is learned directly (P-AmbientGAN).
 
     Arguments:
-        config: How the colour is subsampled.
+        config: The codec.
     """
 
     needs_range = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """How the colour is subsampled."""
+        """The codec.
+
+        Attributes:
+            subsampling: How the colour is subsampled.
+            rounding: How coefficients are rounded; see :func:`~blemish.functional.jpeg.jpeg`.
+            table: The tables, libjpeg's ``integer`` ones or ``continuous`` ones (the paper's).
+            chroma: How subsampled colour is enlarged; the paper's way is ``nearest``.
+        """
 
         subsampling: Subsampling = "4:2:0"
+        rounding: Rounding = "cubic"
+        table: Table = "integer"
+        chroma: Chroma = "bilinear"
 
         def build(self) -> ConstantJPEG:
             """Makes the degradation."""
@@ -364,4 +393,21 @@ class ConstantJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses images of shape (B, C, H, W)."""
-        return jpeg(x, params.quality, subsampling=self.config.subsampling)
+        return jpeg(
+            x,
+            params.quality,
+            subsampling=self.config.subsampling,
+            rounding=self.config.rounding,
+            table=self.config.table,
+            chroma=self.config.chroma,
+        )
+
+
+def _scaled(kernel: Tensor) -> Tensor:
+    """Scales positive kernels of shape (B, 1, K, K) to sum 1; a sum that vanishes stays finite."""
+    return kernel / kernel.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+
+
+def _check_size(size: int) -> None:
+    if size % 2 == 0 or not 3 <= size <= MAX_SIZE:
+        raise ValueError(f"size={size} is no side of a learned kernel; give odd 3 to {MAX_SIZE}")

@@ -32,7 +32,10 @@ _KINDS = {**DEGRADATION_KINDS, **PRIOR_KINDS}
 
 
 def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> Path:
-    """Writes a part to a folder, atomically: the folder is whole or is not there.
+    """Writes a part to a folder; the folder is whole or is not there.
+
+    An artefact that is replaced is renamed first and removed last: after a crash in between, the old one or the new one is
+    still there, in the worst case beside its place under a name that starts with a dot.
 
     Arguments:
         part: A degradation or a prior.
@@ -52,13 +55,11 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write(part, temporary, card)
+        temporary.chmod(0o755)
+        _replace(folder, temporary)
     except BaseException:
-        shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)  # it may be in its place already
         raise
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.chmod(0o755)
-    temporary.rename(folder)
     return folder
 
 
@@ -101,6 +102,21 @@ def is_artefact(folder: str | os.PathLike[str]) -> bool:
     """Returns whether a folder holds an artefact."""
     folder = Path(folder)
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Puts a new folder in an old one's place, which is lost at no moment."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = new.with_name(f"{new.name}.old")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def _write(part: nn.Module, folder: Path, card: str) -> None:

@@ -114,6 +114,49 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
     assert isinstance(artefacts.load(tmp_path / "d"), Identity)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_replacing_loses_nothing_wherever_it_stops(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefacts.save(Identity(), tmp_path / "d")
+    steps = iter(range(1, 10))
+    rename, remove = Path.rename, artefacts.shutil.rmtree
+
+    def dying(act: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object, **options: object) -> object:
+            if next(steps) >= step:  # a killed process does nothing more
+                raise KeyboardInterrupt
+            return act(*arguments, **options)
+
+        return run
+
+    monkeypatch.setattr(Path, "rename", dying(rename))
+    monkeypatch.setattr(artefacts.shutil, "rmtree", dying(remove))
+    with pytest.raises(KeyboardInterrupt):
+        artefacts.save(GANPrior.Config(network=SMALL).build(), tmp_path / "d")
+    monkeypatch.undo()
+    kept = [type(artefacts.load(p)).__name__ for p in tmp_path.iterdir()]
+    assert sorted(kept) == ["GANPrior", "Identity"]
+
+
+def test_a_rename_that_fails_puts_the_old_part_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefacts.save(Identity(), tmp_path / "d")
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == "d" and not path.name.endswith(".old"):
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        artefacts.save(GANPrior.Config(network=SMALL).build(), tmp_path / "d")
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+    assert isinstance(artefacts.load(tmp_path / "d"), Identity)
+
+
 def test_what_its_configuration_does_not_tell_is_not_saved(tmp_path: Path) -> None:
     blur = Blur(DiskLaw())
     fixed = Fixed(blur, blur.sample((1, 1, 9, 9), generator=generator_for("k")))

@@ -209,6 +209,7 @@ def start(
         resume=resume or None,
         device=device,
         hooks=(report,),
+        count=len(images),
         command=command,
         silent=silent,
     )

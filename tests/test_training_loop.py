@@ -20,7 +20,7 @@ from training_toy import Toy, run_toy, slow_batches, toy_batches, toy_config
 
 from blemish.functional.random import generator_for
 from blemish.training.checkpoint import latest_checkpoint, list_checkpoints, load_checkpoint
-from blemish.training.loop import State, TrainingDiverged, TrainResult, build, resume_command, train
+from blemish.training.loop import Batches, State, TrainingDiverged, TrainResult, build, train
 from blemish.training.metrics import read_metrics
 
 SCRIPT = Path(__file__).with_name("training_toy.py")
@@ -267,14 +267,60 @@ def test_a_folder_with_a_run_is_not_overwritten(unbroken: TrainResult, tmp_path:
     assert len(list_checkpoints(out)) == 3
 
 
+@pytest.mark.parametrize("resume", [None, True])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "run"])
+def test_files_of_others_are_not_overwritten(
+    name: str, resume: bool | None, tmp_path: Path
+) -> None:
+    out = tmp_path / "run" if name == "run" else tmp_path
+    (tmp_path / name).write_text('{"type": "Chain"}')
+    with pytest.raises(FileExistsError, match=r"choose (another|a) folder"):
+        run_toy(out, resume=resume)
+    assert (tmp_path / name).read_text() == '{"type": "Chain"}'
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def brighter_batches(images_seen: int, batch: int) -> Tensor:
+    return toy_batches(images_seen, batch) * 0.9
+
+
+@pytest.mark.parametrize(
+    ("batches", "count", "message"),
+    [
+        (brighter_batches, 40, "the first ones differ"),
+        (toy_batches, 41, "were 40 and there are 41"),
+    ],
+)
+def test_other_images_are_refused_in_a_folder_and_told_in_another(
+    batches: Batches,
+    count: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, longer = toy_config(40), toy_config(80)
+    out = tmp_path / "a"
+    run_toy(out, config, count=40)
+    with pytest.raises(ValueError, match=message):
+        train(build(longer), batches, longer, out, device="cpu", resume=True, count=count)
+    other = tmp_path / "b"
+    train(build(longer), batches, longer, other, device="cpu", resume=out, count=count)
+    assert re.search(f"Changed: the images are not those .*{message}", capsys.readouterr().err)
+    assert run_toy(out, longer, resume=True, count=40).finished
+    state = load_checkpoint(latest_checkpoint(other)).state
+    assert state["observed"]["count"] == count
+
+
 def test_interrupted_run_prints_the_command_that_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = toy_config()
     stop = [lambda state: os.kill(os.getpid(), signal.SIGTERM)]
-    train(build(config), slow_batches, config, tmp_path, device="cpu", hooks=stop)
-    assert resume_command(config, tmp_path) in capsys.readouterr().err
-    assert resume_command(config, Path("a b")).endswith("--seed 3 --out 'a b' --resume")
+    out, command = tmp_path / "a", "blemish train toy --resume"
+    train(build(config), slow_batches, config, out, device="cpu", hooks=stop, command=command)
+    assert f"To go on: {command}\n" in capsys.readouterr().err
+    train(build(config), slow_batches, config, tmp_path / "b", device="cpu", hooks=stop)
+    assert f"resume=True, out='{tmp_path / 'b'}'" in capsys.readouterr().err
 
 
 def test_bf16_stays_near_and_reaches_the_networks(unbroken: TrainResult, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from .interruption import interruption
 from .journal import Journal
 from .players import Player
 from .processes import Team, assemble
-from .resume import begin, save
+from .resume import begin, fingerprint, save
 from .run import Hook, Run, State, TrainingDiverged, check_losses
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "TrainResult",
     "TrainingDiverged",
     "build",
-    "resume_command",
     "train",
 ]
 
@@ -87,6 +85,7 @@ def train(
     resume: Path | bool | None = None,
     device: str = "auto",
     hooks: Sequence[Hook] = (),
+    count: int | None = None,
     command: str | None = None,
     silent: bool = False,
 ) -> TrainResult:
@@ -101,6 +100,7 @@ def train(
             Only into another folder may the configuration differ (a lower learning rate, say).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         hooks: Called in the main process, see :data:`Hook`.
+        count: The number of images of the data set; like the first of them, it must be the same when a run goes on in its folder.
         command: The command that resumes this run, printed when it is interrupted.
         silent: Whether nothing is printed.
 
@@ -108,12 +108,13 @@ def train(
         TrainingDiverged: If a loss becomes NaN or exceeds ``config.training.explode``.
         FileExistsError: If ``out`` holds a run and ``resume`` does not say to go on with it.
         FileNotFoundError: If there is no whole checkpoint to resume from.
-        ValueError: If the checkpoint belongs to another configuration, or the batch cannot be split evenly.
+        ValueError: If the checkpoint belongs to another configuration or other images, or the batch cannot be split evenly.
     """
     training = config.training
     team = assemble(device, training.precision)
     run = _prepare(system, config, out, team)
     state = run.state
+    run.observed = fingerprint(batches(0, training.batch), count)
     source = begin(run, resume)
     with (
         _closing(team, system),
@@ -127,8 +128,8 @@ def train(
             save(run, journal.seconds())  # from now on this folder stands alone
         finished = _run_phases(run, batches, hooks, journal, asked)
         if not finished:
-            text = command or resume_command(config, out)
-            journal.progress.say(f"Stopped and saved. To go on: {text}")
+            how = command or f"train with resume=True, out={str(out)!r}"
+            journal.progress.say(f"Stopped and saved. To go on: {how}")
             journal.call(hooks)
         state.seconds = journal.seconds()
     return TrainResult(state, latest_checkpoint(out) if team.main else None, finished, team.main)
@@ -160,15 +161,6 @@ def _run_phases(
             save(run, journal.seconds())
         journal.progress.update(state.images)
     return done
-
-
-def resume_command(config: RunConfig, out: Path) -> str:
-    """Returns a command line that goes on with a run in its folder."""
-    words = ["blemish", "train", config.recipe, "--preset", config.preset]
-    words += ["--data", config.data.source]
-    if config.data.setting is not None:
-        words += ["--setting", config.data.setting]
-    return shlex.join([*words, "--seed", str(config.seed), "--out", str(out), "--resume"])
 
 
 def _iterate(run: Run, batches: Batches) -> None:

@@ -24,7 +24,16 @@ from .checkpoint import (
 from .config import RunConfig
 from .run import Run, check_weights
 
-__all__ = ["begin", "save"]
+__all__ = ["begin", "check", "fingerprint", "save"]
+
+FILES = ("config.json", "metrics.jsonl")
+"""What a run's folder holds from its beginning."""
+
+SHOWN = 16
+"""The number of images whose brightness tells a data set."""
+
+TOLERANCE = 1e-3
+"""How far an image's mean may differ: decoders and processors round differently."""
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
@@ -37,6 +46,24 @@ def _identity(config: RunConfig) -> dict[str, Any]:
 
 def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint(batch: Tensor, count: int | None) -> dict[str, Any]:
+    """Returns JSON values that tell one data set from another, on any machine.
+
+    Arguments:
+        batch: The first observed batch of the run, in [0, 1], with shape (B, C, H, W).
+        count: The number of images of the data set, None where it is unknown.
+    """
+    means = batch[:SHOWN].flatten(1).double().mean(dim=1)
+    return {"count": count, "means": [round(mean, 6) for mean in means.tolist()]}
+
+
+def check(config: RunConfig, out: Path, resume: Path | bool | None) -> None:
+    """Looks for what forbids a run, before images are opened; see :func:`begin` for the errors."""
+    folder = _checkpoint_to_resume(out, resume)
+    if folder is not None:
+        _differences(config, folder, out, json.loads((folder / "state.json").read_text()))
 
 
 def save(run: Run, seconds: float) -> None:
@@ -64,6 +91,7 @@ def save(run: Run, seconds: float) -> None:
         "steps": steps,
         "meter": run.meter.state_dict(),
         "warned": run.warned,
+        "observed": run.observed,
         "config": identity,
         "config_digest": _digest(identity),
         "torch": torch.__version__,
@@ -82,27 +110,32 @@ def begin(run: Run, resume: Path | bool | None) -> Path | None:
 
     Returns:
         The folder of the run that goes on, or None where a run starts.
+
+    Raises:
+        FileExistsError: If the folder holds another run, or something else.
+        FileNotFoundError: If there is no whole checkpoint to resume from.
+        ValueError: If the same folder's run has another configuration or has seen other images.
     """
     out = run.state.out
     folder = _checkpoint_to_resume(out, resume)
     run.team.any(False)  # no process writes into the folder before all have looked at it
     if folder is None:
         return None
-    source = folder.resolve().parent.parent
     checkpoint = load_checkpoint(folder)
-    _compare(run, folder, checkpoint, same=source == out.resolve())
+    run.notes += _differences(run.state.config, folder, out, checkpoint.state)
+    run.notes += _other_images(run, folder, checkpoint)
     _restore(run, checkpoint)
-    return out if source == out.resolve() else source
+    return out if _is_in(folder, out) else folder.resolve().parent.parent
 
 
 def _checkpoint_to_resume(out: Path, resume: Path | bool | None) -> Path | None:
-    present = list_checkpoints(out)
-    if resume is True and not present:
+    _check_place(out)
+    if resume is True and not list_checkpoints(out):
         return None  # it was stopped before its first checkpoint: start again
     wanted = out if resume is True else resume
     if isinstance(wanted, Path):
         folder = find_checkpoint(wanted)
-        if folder.resolve().parent.parent != out.resolve():
+        if not _is_in(folder, out):
             _check_empty(out)
         elif (latest := latest_checkpoint(out)) and latest.name != folder.name:
             raise ValueError(
@@ -114,30 +147,73 @@ def _checkpoint_to_resume(out: Path, resume: Path | bool | None) -> Path | None:
 
 
 def _check_empty(out: Path) -> None:
-    if list_checkpoints(out) or (out / "metrics.jsonl").exists():
+    if list_checkpoints(out) or any((out / name).exists() for name in FILES):
         raise FileExistsError(f"{out} holds a run; go on with --resume or choose another folder")
 
 
-def _compare(run: Run, folder: Path, checkpoint: Checkpoint, *, same: bool) -> None:
-    """Refuses a changed configuration in the same folder, tells of it in another."""
-    before = _flatten(checkpoint.state["config"])
-    after = _flatten(_identity(run.state.config))
+def _check_place(out: Path) -> None:
+    """Refuses folders that are something else than a run, whose files a run would overwrite."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FileExistsError(f"{out} is a file; choose a folder for the run")
+    present = [name for name in FILES if (out / name).exists()]
+    if present and not _is_run(out / "config.json"):
+        raise FileExistsError(
+            f"{out} holds a {present[0]} that is not of a run; choose another folder"
+        )
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text()).get("type") == "RunConfig")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _differences(config: RunConfig, folder: Path, out: Path, state: Mapping[str, Any]) -> list[str]:
+    """Refuses a changed configuration in the same folder, returns the changes for another."""
+    before = _flatten(state["config"])
+    after = _flatten(_identity(config))
     changes = [
         f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
-    if changes and same:
+    if changes and _is_in(folder, out):
         raise ValueError(
             f"{folder} is of another configuration: {'; '.join(changes[:5])}; "
             "to go on with these changes, resume it into another folder"
         )
-    run.notes += changes
-    images, batch = checkpoint.state["images"], run.state.config.training.batch
+    images, batch = state["images"], config.training.batch
     if images % batch:
         raise ValueError(
             f"{folder} has seen {images} images, no multiple of training.batch={batch}"
         )
+    return changes
+
+
+def _other_images(run: Run, folder: Path, checkpoint: Checkpoint) -> list[str]:
+    """Refuses other images in the same folder, returns a note for another."""
+    before, after = checkpoint.state.get("observed"), run.observed
+    if before is None or checkpoint.state["config"]["seed"] != run.state.config.seed:
+        return []  # of an older version; or the order is another one
+    if before["count"] != after["count"]:
+        what = f"there were {before['count']} and there are {after['count']}"
+    elif any(abs(a - b) > TOLERANCE for a, b in zip(before["means"], after["means"], strict=False)):
+        what = "the first ones differ"
+    else:
+        return []
+    text = f"the images are not those that {folder} has seen: {what}"
+    if _is_in(folder, run.state.out):
+        raise ValueError(
+            f"{text}; give the same --data, or resume into another folder to go on with these"
+        )
+    return [text]
+
+
+def _is_in(folder: Path, out: Path) -> bool:
+    return folder.resolve().parent.parent == out.resolve()
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,6 +66,7 @@ class Run:
         meter: Running means of the losses since the last line of metrics.
         warned: The learned strengths that have left their sane range.
         norms: Gradient norms for the next line of metrics.
+        observed: What tells the observed images from others, see ``resume.fingerprint``.
         notes: What differs from the run that goes on, for the reader.
     """
 
@@ -75,6 +77,7 @@ class Run:
     meter: Meter = field(default_factory=Meter)
     warned: list[str] = field(default_factory=list)
     norms: dict[str, float] = field(default_factory=dict)
+    observed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

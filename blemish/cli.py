@@ -65,7 +65,6 @@ class Fit(StrEnum):
 
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Step over broken files and list them.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what OUTPUT holds.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -246,9 +245,18 @@ def degrade(
     ] = None,
     replay: Annotated[
         Path | None,
-        typer.Option(help="Use the parameters of an earlier --params.", metavar="FILE.jsonl"),
+        typer.Option(
+            help="Use the seed and the indices of an earlier --params again; its parameters are only checked.",
+            metavar="FILE.jsonl",
+        ),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace OUTPUT; of a folder, the pictures that its params.jsonl lists.",
+        ),
+    ] = False,
     skip_bad: SkipBad = False,
 ) -> Any:
     """Damage clean images, and write down how.

@@ -12,8 +12,9 @@ from PIL import Image
 
 from blemish import artefacts
 from blemish.commands import degrade
-from blemish.data import load_images, open_source
-from blemish.degradations import Chain, LearnedBlur, freeze, setting
+from blemish.data import MemorySource, load_images, open_source
+from blemish.degradations import Chain, LearnedBlur, LearnedNoise, freeze, setting
+from blemish.networks import ResNetGenerator
 
 ARGUMENTS = {
     "seed": 1,
@@ -161,3 +162,171 @@ def test_a_full_folder_is_not_written_into(clean: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="--overwrite"):
         degrade.run("setting:N", str(clean), out, **ARGUMENTS)
     assert (out / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "word"),
+    [
+        ("clean", "clean", "is the input"),
+        ("clean", "clean/sub/new", "lies inside"),
+        ("clean", ".", "contains the input"),
+        ("clean/a.png", "clean", "contains the input"),
+        ("clean/a.png", "clean/a.png", "is the input"),
+        ("clean", "link", "is the input"),
+        ("clean", "link/sub/../new", "lies inside"),
+        ("../{name}/clean", "clean", "is the input"),
+    ],
+)
+def test_originals_are_never_written_over(
+    clean: Path, tmp_path: Path, source: str, output: str, word: str
+) -> None:
+    (tmp_path / "link").symlink_to(clean)
+    before = {file: file.read_bytes() for file in clean.rglob("*") if file.is_file()}
+    given = str(tmp_path / source.format(name=tmp_path.name))
+    with pytest.raises(ValueError, match=word) as caught:
+        degrade.run("setting:N", given, tmp_path / output, **{**ARGUMENTS, "overwrite": True})
+    assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in clean.rglob("*") if file.is_file()} == before
+
+
+def test_parameters_are_not_written_over_files(clean: Path, tmp_path: Path) -> None:
+    arguments = {**ARGUMENTS, "overwrite": True, "params": clean / "a.png"}
+    with pytest.raises(ValueError, match="lies inside"):
+        degrade.run("setting:B", str(clean), tmp_path / "out", **arguments)
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"notes\.jsonl exists"):
+        degrade.run("setting:B", str(clean), tmp_path / "out", **{**ARGUMENTS, "params": notes})
+    assert notes.read_text() == "mine"
+
+
+def test_a_link_in_the_output_is_replaced_not_followed(clean: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "out", (clean / "a.png").read_bytes()
+    out.mkdir()
+    (out / "a.png").symlink_to(clean / "a.png")
+    degrade.run("setting:N", str(clean), out, **{**ARGUMENTS, "overwrite": True})
+    assert (clean / "a.png").read_bytes() == before
+    assert not (out / "a.png").is_symlink()
+
+
+def test_maps_are_summarised_not_written(clean: Path, tmp_path: Path) -> None:
+    network = ResNetGenerator.Config(image_channels=6, latent=8)
+    learned = Chain([LearnedBlur.Config().build(), LearnedNoise.Config(network=network).build()])
+    folder = artefacts.save(learned, tmp_path / "learned")
+    out = tmp_path / "out"
+    degrade.run(str(folder), str(clean), out, **ARGUMENTS)
+    for text in (out / "params.jsonl").read_text().splitlines():
+        drawn = json.loads(text)["drawn"]
+        assert {name for name, value in drawn.items() if isinstance(value, list)} == {
+            "stages.0.kernel"
+        }
+        assert drawn["summary.sigma_shot"] > 0
+        assert len(text) < 4000
+    again = {**ARGUMENTS, "seed": 5, "replay": out / "params.jsonl"}
+    assert degrade.run(str(folder), str(clean), tmp_path / "again", **again) == 0
+
+
+def test_a_level_map_of_a_small_image_is_no_kernel() -> None:
+    drawn = LearnedNoise.Config(network=ResNetGenerator.Config(image_channels=2)).build()
+    params = drawn.sample((2, 1, 9, 9), generator=torch.Generator().manual_seed(0))
+    assert all(
+        row.keys() == {"summary.sigma_read", "summary.sigma_shot"}
+        for row in degrade._lines(params.detach())
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("stages.2.quality", 1.0), ("summary.sigma_shot", 1e-4), ("stages.0.kernel", [0.0] * 81)],
+)
+def test_a_replay_of_edited_parameters_is_refused(
+    clean: Path, tmp_path: Path, name: str, change: object
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "edited.jsonl"
+    degrade.run("setting:N", str(clean), out, **ARGUMENTS)
+    lines = [json.loads(line) for line in (out / "params.jsonl").read_text().splitlines()]
+    drawn = lines[2]["drawn"]
+    drawn[name] = drawn[name] + change if isinstance(change, float) else change
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = tmp_path / "again"
+    with pytest.raises(ValueError, match=rf"{name} of sub/a\.png is not what its seed") as caught:
+        degrade.run("setting:N", str(clean), again, **{**ARGUMENTS, "replay": file})
+    assert "\n" not in str(caught.value)
+    assert not again.exists()
+
+
+def test_a_replay_of_another_file_is_refused(clean: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"seed": 1}\n')
+    with pytest.raises(ValueError, match="was not written by blemish degrade"):
+        degrade.run("setting:N", str(clean), tmp_path / "o", **{**ARGUMENTS, "replay": file})
+
+
+def test_a_replay_may_go_into_its_own_folder(clean: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    degrade.run("setting:N", str(clean), out, **ARGUMENTS)
+    before = {file.relative_to(out): file.read_bytes() for file in out.rglob("*.*")}
+    again = {**ARGUMENTS, "seed": 2, "overwrite": True, "replay": out / "params.jsonl"}
+    degrade.run("setting:N", str(clean), out, **again)
+    assert {file.relative_to(out): file.read_bytes() for file in out.rglob("*.*")} == before
+
+
+def test_overwriting_removes_what_the_list_names_and_nothing_else(
+    clean: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    degrade.run("setting:B", str(clean), out, **ARGUMENTS)
+    outside, mine = tmp_path / "outside.png", out / "sub" / "mine.png"
+    for file in (outside, mine):
+        file.write_text("keep me")
+    line = json.loads((out / "params.jsonl").read_text().splitlines()[0])
+    with (out / "params.jsonl").open("a") as lines:
+        lines.write(json.dumps({**line, "file": "../outside.png"}) + "\n")
+        lines.write(json.dumps({**line, "file": str(outside)}) + "\n")
+        lines.write('{"file": "sub/mine.png"}\n{"file": ')
+    (clean / "a.png").unlink()
+    degrade.run("setting:B", str(clean), out, **{**ARGUMENTS, "overwrite": True})
+    left = sorted(file.relative_to(out).as_posix() for file in out.rglob("*.*"))
+    assert left == ["b.png", "params.jsonl", "sub/a.png", "sub/c.png", "sub/mine.png"]
+    assert outside.read_text() == mine.read_text() == "keep me"
+
+
+def test_overwriting_removes_what_a_stopped_run_wrote(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, write = tmp_path / "out", degrade._write
+
+    def stop(image: torch.Tensor, file: Path) -> None:
+        if file.name == "c.png":
+            raise OSError("the disk is full")
+        write(image, file)
+
+    monkeypatch.setattr(degrade, "_write", stop)
+    with pytest.raises(OSError, match="full"):
+        degrade.run("setting:B", str(clean), out, **ARGUMENTS)
+    assert (out / "a.png").exists()
+    monkeypatch.undo()
+    (clean / "a.png").unlink()
+    degrade.run("setting:B", str(clean), out, **{**ARGUMENTS, "overwrite": True})
+    assert len(list(out.rglob("*.png"))) == 3
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.jpg", "b.png"], ["a.png", "b.png"]),
+        (["a.jpg", "a.png"], ["a.jpg.png", "a.png.png"]),
+        (["a.jpg", "a.jpg.png", "a.png"], ["a.jpg.png", "a.jpg.png.png", "a.png.png"]),
+        (["a.jpg.png", "a.jpg", "a.png"], ["a.jpg.png", "a.jpg-2.png", "a.png.png"]),
+        (["A.jpg", "a.jpg"], ["A.jpg.png", "a.jpg-2.png"]),
+        (["a.jpg", "a.png/b.jpg"], ["a.jpg.png", "a.png/b.png"]),
+        (["x/a.jpg", "y/a.jpg"], ["x/a.png", "y/a.png"]),
+    ],
+)
+def test_no_two_pictures_get_one_name(names: list[str], expected: list[str]) -> None:
+    images = MemorySource(
+        torch.zeros(len(names), 1, 2, 2, dtype=torch.uint8), title="", names=names
+    )
+    files = [file.as_posix() for file in degrade._files(images, Path("o"))]
+    assert files == [f"o/{name}" for name in expected]

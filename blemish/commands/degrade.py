@@ -2,32 +2,41 @@
 
 Image i of the input is damaged by randomness that depends on (seed, i) alone, and is written as PNG,
 which keeps the damage as it is. Beside the images stands one JSON line for each: the file, the seed and
-index from which everything follows, and the parameters that were drawn (but not the noise itself,
-which follows from the seed and the index).
+index from which everything follows, and the parameters that were drawn: those of one number, kernels,
+and summaries of the others. What is drawn for each pixel (noise, learned maps of its level) is not
+written; it follows from the seed and the index.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data import Source, open_source
+from ..data import Glyphs, Source, open_source
 from ..degradations import Degradation, degrade_batch, setting
+from ..functional.random import generators_for
 from ..runs import Run, load
 from ..types import Params
 
 __all__ = ["find_degradation", "run"]
 
 _BATCH = 500
+_LISTING = "params.jsonl"
+_KEYS = {"file", "source", "degradation", "seed", "index", "drawn"}
 _NOISE = ("eps", "eps_read", "eps_shot", "u", "z")
+_LARGEST_KERNEL = 31
+_TOLERANCE = 1e-5
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
@@ -50,8 +59,10 @@ def run(
         output: The folder written; a file ending in ``.png`` where the input is one picture.
         seed: The seed.
         params: Where the drawn parameters are written; None means ``params.jsonl`` in the folder.
-        replay: An earlier file of parameters, whose seed and indices are used again.
-        overwrite: Whether an output that exists is replaced.
+        replay: An earlier file of parameters, whose seed and indices are used again. The parameters
+            that follow from them must be those of the file.
+        overwrite: Whether an output that exists is replaced: first, the pictures that the folder's
+            ``params.jsonl`` lists are deleted. The input is never written into.
         skip_bad: Whether broken files are stepped over.
 
     Returns:
@@ -64,10 +75,17 @@ def run(
     degradation = find_degradation(what)
     images = open_source(source, mixed=True, skip_bad=skip_bad)
     single = output.suffix.lower() in _PICTURES
-    _check_output(output, single=single, count=len(images), overwrite=overwrite)
-    plan = _replayed(replay, images, what) if replay else _Plan(seed, range(len(images)))
     if params is None:
-        params = output.with_suffix(".jsonl") if single else output / "params.jsonl"
+        params = output.with_suffix(".jsonl") if single else output / _LISTING
+    if not isinstance(images, Glyphs):
+        _check_apart(source, output, params)
+    _check_output(output, params, single=single, count=len(images), overwrite=overwrite)
+    plan = _Plan(seed, range(len(images)))
+    if replay:
+        plan, recorded = _replayed(replay, images, what)
+        _verify(degradation, images, plan, recorded, path=replay)
+    if not single:
+        _clear(output, keep=replay)
     params.parent.mkdir(parents=True, exist_ok=True)
     files = [output] if single else _files(images, output)
     temporary = params.with_name(params.name + ".part")
@@ -76,7 +94,6 @@ def run(
             indices = [plan.indices[i] for i in rows]
             clean = _stack([images.read(i) for i in rows])
             damaged, drawn = degrade_batch(degradation, clean, indices, seed=plan.seed)
-            list(pool.map(_write, damaged, [files[i] for i in rows]))
             for i, row in zip(rows, _lines(drawn), strict=True):
                 line = {
                     "file": files[i].name if single else files[i].relative_to(output).as_posix(),
@@ -87,6 +104,9 @@ def run(
                     "drawn": row,
                 }
                 lines.write(json.dumps(line) + "\n")
+            # Listed before they are written: a run that stops here leaves no picture unlisted.
+            lines.flush()
+            list(pool.map(_write, damaged, [files[i] for i in rows]))
     temporary.replace(params)
     for name, reason in images.skipped:
         print(f"skipped {name}: {reason}")
@@ -125,41 +145,145 @@ class _Plan:
     indices: Sequence[int]
 
 
-def _replayed(path: Path, images: Source, what: str) -> _Plan:
+def _replayed(path: Path, images: Source, what: str) -> tuple[_Plan, list[dict[str, Any]]]:
+    """Reads the plan and, for each image of the source, what was drawn then."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    if not all(map(_is_line, lines)):
+        raise ValueError(f"{path} was not written by blemish degrade; give its file of parameters")
     seeds = {line["seed"] for line in lines}
     others = {line["degradation"] for line in lines} - {what}
     if others:
         raise ValueError(f"{path} was written by {sorted(others)[0]!r}, not by {what!r}")
     if len(seeds) != 1:
         raise ValueError(f"{path} holds {len(seeds)} seeds; a replay needs the lines of one")
-    known = {line["source"]: line["index"] for line in lines}
+    known = {line["source"]: line for line in lines}
     names = [images.name(i) for i in range(len(images))]
     missing = [name for name in names if name not in known]
     if missing:
         raise ValueError(f"{path} has no line for {missing[0]} ({len(missing)} images in all)")
-    return _Plan(seeds.pop(), [known[name] for name in names])
+    mine = [known[name] for name in names]
+    return _Plan(seeds.pop(), [line["index"] for line in mine]), [line["drawn"] for line in mine]
 
 
-def _check_output(output: Path, *, single: bool, count: int, overwrite: bool) -> None:
+@torch.no_grad()
+def _verify(
+    degradation: Degradation[Any],
+    images: Source,
+    plan: _Plan,
+    recorded: Sequence[Mapping[str, Any]],
+    *,
+    path: Path,
+) -> None:
+    """Draws all parameters once, before anything is written, and compares them with the file's."""
+    for rows in _batches(images):
+        height, width = images.size or images.read(rows[0]).shape[1:]
+        generators = generators_for(plan.seed, [plan.indices[i] for i in rows])
+        shape = (len(rows), images.channels, height, width)
+        drawn = degradation.sample(shape, generator=generators)
+        for i, row in zip(rows, _lines(drawn), strict=True):
+            for name, value in recorded[i].items():
+                # Radii are square roots of differences, which magnify the errors of small ones.
+                if not _close(value, row.get(name), power=2 if name == "summary.radius" else 1):
+                    raise ValueError(
+                        f"{path}: {name} of {images.name(i)} is not what its seed and index give; a "
+                        "replay takes the seed and the index, not edited parameters or another model"
+                    )
+
+
+def _close(a: Any, b: Any, *, power: int = 1) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_close, a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return math.isclose(a**power, b**power, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(a == b)
+
+
+def _check_apart(source: str, output: Path, params: Path) -> None:
+    """Refuses to write over, into or around the input: clean originals have no second copy."""
+    given = Path(source).expanduser()
+    if not given.exists():
+        given = Path(re.sub(":(train|test)$", "", source)).expanduser()
+    if not given.exists():
+        return
+    advice = "the clean originals could be lost; choose a place outside of the input"
+    for path in (output, params):
+        # Compared as files and not as names: links and the case of letters do not matter.
+        if any(p.exists() and p.samefile(given) for p in _with_parents(path)):
+            raise ValueError(f"{path} is the input {source} or lies inside it: {advice}")
+        if path.exists() and any(p.samefile(path) for p in _with_parents(given)):
+            raise ValueError(f"{path} contains the input {source}: {advice}")
+
+
+def _with_parents(path: Path) -> list[Path]:
+    resolved = path.resolve()
+    return [resolved, *resolved.parents]
+
+
+def _check_output(output: Path, params: Path, *, single: bool, count: int, overwrite: bool) -> None:
     if single and output.suffix.lower() != ".png":
         raise ValueError(f"{output}: damaged pictures are written as PNG; end the name in .png")
     if single and count != 1:
         raise ValueError(f"{output} is one picture, but the input has {count}; give a folder")
     exists = output.exists() and (single or any(output.iterdir()))
-    if exists and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+    if (exists or params.exists()) and not overwrite:
+        there = output if exists else params
+        raise FileExistsError(f"{there} exists; give --overwrite to replace it")
+
+
+def _clear(output: Path, *, keep: Path | None) -> None:
+    """Deletes the pictures that an earlier run listed in this folder, and nothing else."""
+    for listing in (output / _LISTING, output / f"{_LISTING}.part"):
+        if not listing.is_file():
+            continue
+        for name in _listed(listing):
+            file = output / name
+            # A list may have been edited: nothing outside of the folder is touched.
+            inside = file.parent.resolve().is_relative_to(output.resolve())
+            if inside and file.suffix == ".png" and (file.is_file() or file.is_symlink()):
+                file.unlink()
+        if keep is None or not keep.samefile(listing):
+            listing.unlink()
+
+
+def _listed(listing: Path) -> Iterator[str]:
+    for text in listing.read_text(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:  # The last line of a run that was stopped.
+            continue
+        if _is_line(line):
+            yield str(line["file"])
+
+
+def _is_line(line: Any) -> bool:
+    return isinstance(line, dict) and line.keys() >= _KEYS
 
 
 def _files(images: Source, output: Path) -> list[Path]:
-    """Returns one PNG file for each image, in the input's folders, telling a.jpg from a.png."""
+    """Returns one PNG file for each image, in the input's folders, no two alike.
+
+    ``a.jpg`` becomes ``a.png``, or ``a.jpg.png`` where another image is called ``a`` too, or
+    ``a.jpg-2.png`` where even that is taken, be it by a folder. Names that differ in the case of
+    their letters count as alike, as they are on some file systems.
+    """
     names = [PurePosixPath(images.name(i)) for i in range(len(images))]
-    stems = [name.with_suffix("") for name in names]
-    counts = Counter(stems)
-    return [
-        output / (f"{name}.png" if counts[stem] > 1 else f"{stem}.png")
-        for name, stem in zip(names, stems, strict=True)
-    ]
+    counts = Counter(_folded(name.with_suffix("")) for name in names)
+    taken = {_folded(folder) for name in names for folder in name.parents}
+    files = []
+    for name in names:
+        alone = counts[_folded(name.with_suffix(""))] == 1
+        file = name.with_suffix(".png") if alone else name.with_name(f"{name.name}.png")
+        number = 1
+        while _folded(file) in taken:
+            file = name.with_name(f"{name.name}{f'-{number}' if number > 1 else ''}.png")
+            number += 1
+        taken.add(_folded(file))
+        files.append(output / file)
+    return files
+
+
+def _folded(path: PurePosixPath) -> str:
+    return str(path).casefold()
 
 
 def _batches(images: Source) -> Iterator[list[int]]:
@@ -185,13 +309,23 @@ def _lines(drawn: Params) -> list[dict[str, Any]]:
     tensors = {
         name: tensor.flatten(1).tolist() if tensor.ndim > 1 else tensor.tolist()
         for name, tensor in drawn.tensors().items()
-        if name.rpartition(".")[2] not in _NOISE
+        if _is_written(name.rpartition(".")[2], tensor)
     }
     summary = {f"summary.{name}": value.tolist() for name, value in drawn.summary().items()}
     columns = {**tensors, **summary}
     return [
         {name: _plain(values[i]) for name, values in columns.items()} for i in range(len(drawn))
     ]
+
+
+def _is_written(name: str, tensor: Tensor) -> bool:
+    """Whether a field is small: one number for each sample, or a kernel.
+
+    Kernels are told from maps of the image's size by their name, for small images have that size too.
+    """
+    if name == "kernel":
+        return max(tensor.shape[-2:]) <= _LARGEST_KERNEL
+    return name not in _NOISE and tensor[:1].numel() == 1
 
 
 def _plain(value: Any) -> Any:
@@ -206,6 +340,8 @@ def _write(image: Tensor, file: Path) -> None:
     pixels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     # The fastest compression: noise does not shrink anyway.
+    # A link is replaced, not written through: it may lead to an original.
+    file.unlink(missing_ok=True)
     picture.save(file, format="PNG", compress_level=1)
 
 

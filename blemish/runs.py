@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from . import artefacts
 from .configuration import override
-from .data import ImageBatches, Images, StreamedImages, load_images, open_images, open_source
+from .data import ImageBatches, Images, StreamedImages, open_images, open_source
 from .degradations import Degradation, FrozenSource, freeze, setting
 from .functional.random import generator_for
 from .priors import Prior
@@ -25,8 +26,10 @@ from .recipes import PRESETS, decode_run
 from .systems.base import System
 from .training.config import DataConfig, RunConfig
 from .training.grids import save_grid
-from .training.loop import State, TrainResult, build, train
+from .training.loop import State, TrainResult, build, check, train
 from .training.metrics import read_metrics
+from .training.processes import is_main
+from .training.progress import Tell, waiting
 
 __all__ = ["Run", "change", "load", "observed_images", "start"]
 
@@ -124,36 +127,55 @@ def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
     return config
 
 
-def observed_images(data: DataConfig, *, seed: int, workers: int = 4) -> Images | StreamedImages:
+def observed_images(
+    data: DataConfig, *, seed: int, workers: int = 4, silent: bool = False
+) -> Images | StreamedImages:
     """Opens a run's training images, damaged first where there is a setting.
 
     Arguments:
         data: Where images come from.
         seed: The seed of the run, which is that of the frozen degraded copies.
         workers: The number of reading threads for sets too large for memory.
+        silent: Whether nothing is printed; of several processes only the main one speaks anyway.
 
     Raises:
         ValueError: If the source does not exist, is broken or does not fit; in one line.
     """
-    source = open_source(
-        data.source,
-        size=data.size,
-        fit=data.fit,
-        channels=data.channels,
-        limit=data.limit,
-        skip_bad=data.skip_bad,
-        keep_jpeg_grid=data.keep_jpeg_grid,
-    )
-    for name, reason in source.skipped:
+    whole = data.random_crop
+    if whole and (data.size is None or data.fit == "resize"):
+        raise ValueError("data.random_crop=true needs data.size, and takes no --fit resize")
+    silent = silent or not is_main()
+    with waiting("reading images", silent=silent) as tell:
+        source = open_source(
+            data.source,
+            size=data.size,
+            fit=data.fit,
+            channels=data.channels,
+            limit=data.limit,
+            skip_bad=data.skip_bad,
+            keep_jpeg_grid=data.keep_jpeg_grid,
+            progress=tell,
+        )
+    for name, reason in () if silent else source.skipped:
         print(f"skipped {name}: {reason}")
     images = open_images(source, workers=workers)
     if data.setting is None:
         return images
     damage = setting(data.setting)
     if isinstance(images, Images):
-        return Images(freeze(damage, load_images(source), seed=seed))
+        with waiting(f"degrading images by {data.setting}", silent=silent) as tell:
+            progress = functools.partial(_followed, tell=tell, total=len(images))
+            return Images(freeze(damage, images.images, seed=seed, progress=progress))
     images.close()
     return StreamedImages(FrozenSource(source, damage, seed=seed), workers=workers)
+
+
+def _followed(starts: Iterator[int], tell: Tell, total: int) -> Iterator[int]:
+    """Tells how many images are done while batches that start at these numbers are asked for."""
+    for start_of_batch in starts:
+        tell(start_of_batch, total)
+        yield start_of_batch
+    tell(total, total)
 
 
 def start(
@@ -183,15 +205,26 @@ def start(
         The run, and how it ended.
 
     Raises:
-        ValueError: If the images are not of the shape that the networks make; in one line.
+        ValueError: If the images are not of the shape that the networks make, in one line; and what
+            :func:`blemish.training.loop.train` raises.
     """
     out = Path(out)
+    # What takes long, opening and damaging the images, comes after all that can be wrong without them.
+    check(config, out, resume=resume, device=device)
     system = build(config)
     _check_side(config, system)
-    images = images or observed_images(config.data, seed=config.seed, workers=workers)
+    images = images or observed_images(
+        config.data, seed=config.seed, workers=workers, silent=silent
+    )
     _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
     training = config.training
-    batches = ImageBatches(images, training.batch, config.seed, flip=config.data.flip)
+    batches = ImageBatches(
+        images,
+        training.batch,
+        config.seed,
+        flip=config.data.flip,
+        random_crop=config.data.random_crop,
+    )
 
     def observed(images_seen: int, batch: int) -> Tensor:
         return batches.at(images_seen)

@@ -26,6 +26,9 @@ class DataConfig:
         limit: The number of images used; None uses all.
         flip: Whether images are mirrored at random.
         keep_jpeg_grid: Whether crops start at multiples of 8 pixels.
+        random_crop: Whether larger images, which may have different sizes, are cropped to ``size``
+            anew in every epoch; ``fit`` has no say then. With a setting whole images are damaged
+            whenever they are read, and then cropped: this is slow for large photographs.
         skip_bad: Whether broken files are stepped over.
     """
 
@@ -37,6 +40,7 @@ class DataConfig:
     limit: int | None = None
     flip: bool = False
     keep_jpeg_grid: bool = True
+    random_crop: bool = False
     skip_bad: bool = False
 
 
@@ -54,7 +58,9 @@ class TrainingConfig:
         precision: Number format of the networks' forward passes.
         gradient_norms: Whether each loss term's gradient norm is logged (slower).
         explode: A loss above this magnitude stops the run.
-        deterministic: Whether a GPU computes the same bits in every run (slower); a CPU does so anyway.
+        deterministic: Whether a GPU uses deterministic kernels where there are any (slower). Those without one (the backward
+            pass of reflection padding is such) only warn, so equal bits in every run are promised on a CPU alone, which needs
+            no switch; a GPU comes close.
     """
 
     images: int

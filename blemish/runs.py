@@ -148,8 +148,9 @@ def observed_images(
     with waiting("reading images", silent=silent) as tell:
         source = open_source(
             data.source,
-            size=data.size,
-            fit=data.fit,
+            size=None if whole else data.size,
+            fit="none" if whole else data.fit,
+            mixed=whole,
             channels=data.channels,
             limit=data.limit,
             skip_bad=data.skip_bad,
@@ -158,6 +159,12 @@ def observed_images(
         )
     for name, reason in () if silent else source.skipped:
         print(f"skipped {name}: {reason}")
+    if whole:
+        if data.setting is not None:
+            source = FrozenSource(source, setting(data.setting), seed=seed)
+        return open_images(
+            source, random_crop=data.size, keep_jpeg_grid=data.keep_jpeg_grid, workers=workers
+        )
     images = open_images(source, workers=workers)
     if data.setting is None:
         return images

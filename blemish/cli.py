@@ -215,8 +215,12 @@ def sample(
     ] = 64,
     seed: Seed = 0,
     grid: Annotated[
-        Path | None, typer.Option(help="One picture with all of them.", metavar="FILE")
+        Path | None, typer.Option(help="One picture with all of them.", metavar="FILE.png")
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the numbered pictures in DIR, and the grid."),
+    ] = False,
 ) -> Any:
     """Draw clean images from a trained run.
 
@@ -224,7 +228,9 @@ def sample(
     """
     if out is None and grid is None:
         raise typer.BadParameter("nothing would be written: give --out DIR, --grid FILE or both")
-    return _command("sample").run(run, out=out, count=count, seed=seed, grid=grid)
+    return _command("sample").run(
+        run, out=out, count=count, seed=seed, grid=grid, overwrite=overwrite
+    )
 
 
 @app.command()

@@ -252,6 +252,48 @@ def test_samples_depend_on_seed_and_index_alone(finished: Run, tmp_path: Path) -
     assert grid.exists()
 
 
+def test_samples_replace_numbered_pictures_only_when_asked(finished: Run, tmp_path: Path) -> None:
+    folder, grid = tmp_path / "s", tmp_path / "g.png"
+    base = {"out": folder, "seed": 1, "grid": None}
+    sample.run(finished.folder, count=3, **base)
+    before = (folder / "000000.png").read_bytes()
+    for kept in ("mine.png", "0000000016.png"):
+        (folder / kept).write_text("keep me")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        sample.run(finished.folder, count=2, **{**base, "seed": 2})
+    assert (folder / "000000.png").read_bytes() == before
+    sample.run(finished.folder, count=2, overwrite=True, **{**base, "seed": 2})
+    names = sorted(f.name for f in folder.iterdir())
+    assert names == ["000000.png", "0000000016.png", "000001.png", "mine.png"]
+    assert (folder / "000000.png").read_bytes() != before
+    grid.write_text("mine")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        sample.run(finished.folder, count=2, **{**base, "out": None, "grid": grid})
+    assert grid.read_text() == "mine"
+
+
+def test_a_grid_is_a_png(finished: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x\.jpg: .* end the name in \.png"):
+        sample.run(finished.folder, out=None, count=1, seed=0, grid=tmp_path / "x.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_samples_are_written_batch_by_batch(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "_BATCH", 2)
+    sample.run(finished.folder, out=tmp_path / "s", count=5, seed=1, grid=tmp_path / "g.png")
+    files = sorted((tmp_path / "s").iterdir())
+    assert [file.name for file in files] == [f"{i:06d}.png" for i in range(5)]
+    for file, image in zip(files, sample.sample_images(finished.prior, 5, seed=1), strict=True):
+        with Image.open(file) as picture:
+            pixels = torch.tensor(list(picture.tobytes())).view(16, 16, 3).permute(2, 0, 1)
+        assert (pixels / 255 - image).abs().max() <= 0.5 / 255 + 1e-6
+    with Image.open(tmp_path / "g.png") as picture:
+        # Two columns (the root of 5) and three rows with gaps of one pixel.
+        assert picture.size == (33, 50)
+
+
 def test_sampling_a_degradation_is_refused(finished: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a run or a prior"):
         sample.run(finished.folder / "degradation", out=tmp_path, count=1, seed=0, grid=None)

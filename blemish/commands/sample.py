@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,9 +19,19 @@ from ..training.grids import save_grid
 __all__ = ["run", "sample_images"]
 
 _BATCH = 256
+# As _write numbers them; the pictures that a run's training left have ten digits.
+_PICTURE = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.png")
 
 
-def run(run: Path, *, out: Path | None, count: int, seed: int, grid: Path | None) -> int:
+def run(
+    run: Path,
+    *,
+    out: Path | None,
+    count: int,
+    seed: int,
+    grid: Path | None,
+    overwrite: bool = False,
+) -> int:
     """Draws images and writes them.
 
     Image i depends on the seed and on i alone.
@@ -29,30 +41,38 @@ def run(run: Path, *, out: Path | None, count: int, seed: int, grid: Path | None
         out: The folder for single pictures, or None.
         count: The number of images.
         seed: The seed.
-        grid: The file for one picture with all of them, or None.
+        grid: The file for one picture with all of them, or None; it ends in ``.png``.
+        overwrite: Whether numbered pictures in the folder, and the grid's file, are replaced.
 
     Returns:
         0.
+
+    Raises:
+        ValueError: If an argument does not fit; in one line.
+        FileExistsError: If something is there and may not be replaced.
     """
+    _check_outputs(out, grid, overwrite=overwrite)
     loaded = load(run)
     prior = loaded.prior if isinstance(loaded, Run) else loaded
     if not isinstance(prior, Prior):
         raise ValueError(f"{run} holds a {type(prior).__name__}; give a run or a prior")
-    images = sample_images(prior, count, seed=seed)
+    if out is not None:
+        _clear(out)
+    kept, start = [], 0
+    for images in _progress(_batches(prior, count, seed=seed), total=count):
+        if out is not None:
+            _write(images, out, start)
+        if grid is not None:
+            kept.append(images)
+        start += len(images)
     if grid is not None:
-        save_grid(images, grid, columns=max(1, round(count**0.5)))
+        save_grid(torch.cat(kept), grid, columns=max(1, round(count**0.5)))
         print(f"wrote {grid}")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(to_uint8(images)):
-            pixels = image.permute(1, 2, 0).numpy()
-            name = out / f"{i:06d}.png"
-            Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).save(name)
         print(f"wrote {count} images to {out}")
     return 0
 
 
-@torch.no_grad()
 def sample_images(prior: Prior, count: int, *, seed: int) -> Tensor:
     """Draws images in [0, 1], with shape (count, C, H, W); image i depends on (seed, i) alone.
 
@@ -61,9 +81,57 @@ def sample_images(prior: Prior, count: int, *, seed: int) -> Tensor:
         count: The number of images.
         seed: The seed.
     """
-    parts = [
-        prior.sample(len(rows), generator=generators_for(seed, rows))
-        for start in range(0, count, _BATCH)
-        for rows in [range(start, min(start + _BATCH, count))]
-    ]
-    return torch.cat(parts)
+    return torch.cat(list(_batches(prior, count, seed=seed)))
+
+
+def _batches(prior: Prior, count: int, *, seed: int) -> Iterator[Tensor]:
+    for start in range(0, count, _BATCH):
+        generators = generators_for(seed, range(start, min(start + _BATCH, count)))
+        # Inside the loop: the caller's code between two batches keeps its own mode.
+        with torch.no_grad():
+            images = prior.sample(len(generators), generator=generators)
+        yield images
+
+
+def _check_outputs(out: Path | None, grid: Path | None, *, overwrite: bool) -> None:
+    if grid is not None and grid.suffix.lower() != ".png":
+        raise ValueError(f"--grid {grid}: the picture is written as PNG; end the name in .png")
+    if overwrite:
+        return
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out} is not empty; choose another folder, or give --overwrite to replace its "
+            "numbered pictures"
+        )
+    if grid is not None and grid.exists():
+        raise FileExistsError(f"{grid} exists; give --overwrite to replace it")
+
+
+def _clear(out: Path) -> None:
+    """Makes the folder, and deletes the numbered pictures of an earlier, perhaps longer, call."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in list(out.iterdir()):
+        if _PICTURE.fullmatch(file.name):
+            file.unlink()
+
+
+def _write(images: Tensor, out: Path, start: int) -> None:
+    for i, image in enumerate(to_uint8(images), start):
+        pixels = image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+        picture.save(out / f"{i:06d}.png")
+
+
+def _progress(batches: Iterator[Tensor], *, total: int) -> Iterator[Tensor]:
+    """Shows a bar on stderr, where there is more than one batch to wait for."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("sampling", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    hidden = total <= _BATCH or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("", total=total)
+        for images in batches:
+            yield images
+            bar.advance(task, len(images))

@@ -147,14 +147,36 @@ def test_hyper_parameters_are_the_papers(recipe: str, preset: str) -> None:
 def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset: str) -> None:
     c: RobustGAN.Config = configure(recipe, preset, "D").system
     assert (c.degradation_rate, c.r1_every) == (1.0, 1)
+    assert not PRESETS[preset].normalise
     assert c.discriminator.residual_scale == c.prior.network.residual_scale == 0.1
     text = json.dumps(encode(c))
     assert not any(f'"{name}": -' in text for name in ("mask_bias", "quality_bias"))
     for stage in c.degradation.stages:
         assert getattr(stage, "mask_bias", 0.0) == 0.0
         assert getattr(stage, "quality_bias", 0.0) == 0.0
+        assert getattr(stage, "normalise", False) is False
         network = getattr(stage, "network", c.prior.network)
         assert (network.output_gain, network.residual_scale) == (1.0, 0.1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("preset", "setting", "iterations"),
+    [
+        ("ffhq128", "N", 300_000),
+        ("ffhq128", "ffhq/N", 300_000),
+        ("ffhq128", "D", 200_000),
+        ("ffhq128", "cifar10/N", 200_000),
+        ("cifar10", "N", 300_000),
+        ("tiny", "ffhq/N", 16),
+    ],
+)
+def test_faces_in_setting_n_are_trained_longer(
+    recipe: str, preset: str, setting: str, iterations: int
+) -> None:
+    training = configure(recipe, preset, setting).training
+    assert training.images == iterations * PRESETS[preset].batch
+    assert training.images / training.log_every < PRESETS[preset].reports[0] + 1.5
 
 
 def test_small_presets_say_what_stabilises_them() -> None:

@@ -2,7 +2,7 @@ r"""JPEG, real and differentiable: :math:`y = \psi(x, q)`.
 
 :class:`JPEG` is what files go through (Pillow, libjpeg); :class:`DifferentiableJPEG` approximates
 it with gradients to the image and to the quality. Its defaults are nearest to libjpeg; the codec of
-Shin & Song (2017), which the robust GANs were trained with, has ``table="continuous"`` and
+Shin & Song (2017), which the robust GANs' paper cites, has ``table="continuous"`` and
 ``chroma="nearest"``.
 """
 

@@ -16,6 +16,12 @@ R           read and shot noise of every image
 S, T        JPEG of every image, quality in [20, 40], [40, 60]
 ==========  =====================================================================================
 
+Where the paper is silent, this is chosen: each image is damaged once, and the copies are 8-bit
+files' (rounded, clipped); "a quarter of the images" lets each image be hit with probability 1/4,
+independently of the others and for each damage anew, instead of drawing a subset of exactly that
+size, so that :func:`simulator` has the same distribution; qualities are whole numbers, JPEG is
+Pillow's with 4:2:0; disks are rasterised by area; borders are reflected.
+
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), Section 7 and A.1
     | https://arxiv.org/abs/2003.07849

@@ -72,7 +72,20 @@ class RobustGAN(System):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """The parts and the weights of the losses; the defaults are the paper's for CIFAR-10.
+        """The parts and the weights of the losses.
+
+        The defaults are what the paper gives for CIFAR-10 (but for the degradation and for the
+        weights of the consistencies, which differ between its models). Where it is silent:
+
+        * Two kernels are compared by the sum of their taps' differences: at the paper's weight the
+          mean would be a term 81 times smaller (``diversity_kernel_reduction``).
+        * The diversity of the noise compares the noise at the clean image, not at the blurred one.
+        * The consistencies are means over pixels, with weights that carry no gradient.
+        * Borders are reflected, and kernels that do not sum to 1 are left so.
+        * Differentiable JPEG is the nearest to libjpeg; the codec of Shin & Song is a choice of
+          :class:`~blemish.degradations.LearnedJPEG`.
+
+        What is chosen about the damaged data stands in :mod:`blemish.degradations.settings`.
 
         Attributes:
             prior: G_x.

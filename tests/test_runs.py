@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import blemish
+from blemish import cli
 from blemish.commands import sample, train
 from blemish.data import Images
 from blemish.degradations import LearnedBlur, freeze, setting
@@ -127,6 +132,36 @@ def test_a_killed_command_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert_same(out, unbroken)
 
 
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    words = ["-m", "blemish", "train", "bncr-gan", "--preset", "tiny", "--data", "glyphs:64"]
+    words += ["--setting", "N", "--device", "cpu", "--images", "80"]
+    words += ["--set", "training.batch=4", "--set", "training.log_every=4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, launcher in {"one": [], "two": torchrun}.items():
+        command = [sys.executable, *launcher, *words, "--out", str(tmp_path / name)]
+        # A session of its own, because torchrun's workers outlive it when it alone is killed.
+        process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            _, errors = process.communicate(timeout=240)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 0, errors
+    one, two = (load(tmp_path / name).metrics() for name in ("one", "two"))
+    assert [line["images"] for line in one] == [4 * i for i in range(1, 21)]
+    assert len(two) == 20
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        losses = [name for name in a if name.startswith("loss/")]
+        assert losses
+        for name in losses:
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-4), name
+
+
 def test_cadences_follow_batch_and_length() -> None:
     config = change(configure("gan", "demo"), {"training.batch": "48", "training.images": "4800"})
     t = config.training
@@ -229,6 +264,92 @@ def test_a_torn_last_line_of_metrics_is_left_out(finished: Run, tmp_path: Path) 
     (tmp_path / "metrics.jsonl").write_text(whole + '{"images": 3')
     assert load(tmp_path).metrics() == lines
     assert lines
+
+
+@pytest.mark.parametrize("wrong", ["device", "occupied", "checkpoint", "config"])
+def test_what_is_cheap_is_checked_before_images_are_read(
+    wrong: str, finished: Run, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {**ARGUMENTS, "data": str(tmp_path / "nowhere")}
+    out = tmp_path / "r"
+    if wrong == "device":
+        arguments["device"] = "tpu"
+    elif wrong == "checkpoint":
+        arguments["resume"] = tmp_path
+    else:
+        out = finished.folder
+        arguments |= {"resume": wrong == "config", "overrides": ["system.lr=0.5"]}
+    message = "unknown device|no whole checkpoint|holds a run|another configuration"
+    with pytest.raises((ValueError, FileExistsError, FileNotFoundError), match=message):
+        train.run("br-gan", out=out, **arguments)
+
+
+def test_a_part_or_a_strangers_folder_is_not_overwritten(finished: Run, tmp_path: Path) -> None:
+    before = (finished.folder / "prior" / "config.json").read_text()
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="not of a run"):
+            start(tiny(), finished.folder / "prior", resume=resume, device="cpu", silent=True)
+    assert (finished.folder / "prior" / "config.json").read_text() == before
+
+
+def test_only_the_main_process_names_skipped_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    data = replace(tiny(letter=None).data, source=str(tmp_path), skip_bad=True)
+    observed_images(data, seed=0)
+    assert capsys.readouterr().out.startswith("skipped b.png: ")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("RANK", "1")
+    observed_images(data, seed=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_reading_and_damaging_show_a_bar_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = observed_images(tiny().data, seed=0)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = observed_images(tiny().data, seed=0)
+    assert "degrading images by B" in capsys.readouterr().err
+    assert isinstance(plain, Images)
+    assert isinstance(shown, Images)
+    assert torch.equal(plain.images, shown.images)
+    observed_images(tiny().data, seed=0, silent=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failed_report_does_not_undo_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: Path, *, out: Path | None) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train, "write_report", fail)
+    assert train.run("gan", out=tmp_path / "r", **ARGUMENTS) == 0
+    assert f"try again: blemish report {tmp_path / 'r'}" in capsys.readouterr().err
+
+
+def test_the_resume_command_is_the_command_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = change(tiny(), {"data.fit": "crop"})
+    given = {"images": 32, "workers": 2}
+    text = train.resume_command(config, Path("a b"), "cpu", ["system.lr=0.1"], **given)
+    words = shlex.split(text)
+    assert words[:3] == ["blemish", "train", "br-gan"]
+    received: list[dict[str, Any]] = []
+    monkeypatch.setattr(train, "run", lambda recipe, **options: received.append(options) or 0)
+    assert cli.run(words[1:]) == 0
+    expected = {"out": Path("a b"), "images": 32, "fit": "crop", "workers": 2, "resume": True}
+    assert expected.items() <= received[0].items()
+    assert received[0]["overrides"] == ["system.lr=0.1"]
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    text = train.resume_command(config, tmp_path, "cpu", [], **given)
+    assert text.startswith("torchrun --standalone --nproc-per-node 2 -m blemish train br-gan ")
 
 
 def test_divergence_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 from ..configuration import encode
@@ -12,9 +13,10 @@ from ..runs import change, start
 from ..training.config import RunConfig
 from ..training.cost import estimate
 from ..training.loop import TrainingDiverged, build
+from ..training.processes import processes
 from .report import run as write_report
 
-__all__ = ["run"]
+__all__ = ["describe", "resume_command", "run"]
 
 
 def run(
@@ -76,7 +78,7 @@ def run(
     if dry_run:
         print(describe(config))
         return 0
-    command = _command(config, out, device, overrides, images)
+    command = resume_command(config, out, device, overrides, images=images, workers=workers)
     try:
         _, result = start(
             config, out, resume=resume, device=device, workers=workers, command=command
@@ -84,7 +86,7 @@ def run(
     except TrainingDiverged as error:
         raise ValueError(str(error)) from error
     if result.main and result.finished:
-        write_report(out, out=None)
+        _report(out)
     return 0 if result.finished else 1
 
 
@@ -106,19 +108,52 @@ def _check_size(config: RunConfig, size: int | None) -> None:
         )
 
 
-def _command(
-    config: RunConfig, out: Path, device: str, overrides: list[str], images: int | None
+def _report(out: Path) -> None:
+    """Writes the report; a failure does not undo a finished training."""
+    try:
+        write_report(out, out=None)
+    except (ValueError, OSError) as error:
+        again = shlex.join(["blemish", "report", str(out)])
+        print(
+            f"the run is finished and saved in {out}, but its report failed: {error}; try again: {again}",
+            file=sys.stderr,
+        )
+
+
+def resume_command(
+    config: RunConfig,
+    out: Path,
+    device: str,
+    overrides: list[str],
+    *,
+    images: int | None,
+    workers: int,
 ) -> str:
-    words = ["blemish", "train", config.recipe, "--data", config.data.source, "--out", str(out)]
+    """Returns the command line that goes on with a run in its folder.
+
+    Arguments:
+        config: The run's configuration.
+        out: The run's folder.
+        device: Where to compute.
+        overrides: Changes of the configuration, each ``key=value``.
+        images: The number of observed images to see; None means the preset's.
+        workers: The number of reading threads.
+    """
+    words = ["blemish"]
+    world, local = processes()
+    if world > 1:
+        place = ["--standalone"] if world == local else ["--nnodes", str(world // local)]
+        words = ["torchrun", *place, "--nproc-per-node", str(local), "-m", "blemish"]
+    words += ["train", config.recipe, "--data", config.data.source, "--out", str(out)]
     words += ["--preset", config.preset]
     if config.data.setting is not None:
         words += ["--setting", config.data.setting]
     if images is not None:
         words += ["--images", str(images)]
-    words += ["--seed", str(config.seed), "--device", device]
+    words += ["--seed", str(config.seed), "--device", device, "--workers", str(workers)]
     words += ["--precision", config.training.precision]
     if config.data.fit != "none":
-        words += ["--size", str(config.data.size), "--fit", config.data.fit]
+        words += ["--fit", config.data.fit]
     if config.data.skip_bad:
         words += ["--skip-bad"]
     for text in overrides:

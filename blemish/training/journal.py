@@ -108,6 +108,12 @@ class Journal:
             self._tensorboard.write(line)
 
     def _strengths(self) -> tuple[dict[str, float], list[str]]:
+        """Returns the learned strengths, and warnings about them.
+
+        They are for people to look at, not part of a run's state: where a system averages them since the last line, the
+        first line after a resume between two lines covers only the iterations since the resume. All else in that line, and
+        every weight, is that of an unbroken run.
+        """
         run = self.run
         found = run.state.system.strengths()
         values = torch.tensor([s.value for s in found.values()], device=run.team.device)

@@ -27,8 +27,8 @@ from .ema import Averages
 from .interruption import interruption
 from .journal import Journal
 from .players import Player
-from .processes import Team, assemble
-from .resume import begin, fingerprint, save
+from .processes import Team, assemble, check_device, check_split
+from .resume import begin, check_folder, fingerprint, save
 from .run import Hook, Run, State, TrainingDiverged, check_losses
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "TrainResult",
     "TrainingDiverged",
     "build",
+    "check",
     "train",
 ]
 
@@ -76,6 +77,15 @@ def build(config: RunConfig) -> System:
     return system
 
 
+def check(
+    config: RunConfig, out: Path, *, resume: Path | bool | None = None, device: str = "auto"
+) -> None:
+    """Finds out, before images are opened, what would stop :func:`train`; see there for arguments and errors."""
+    check_device(device)
+    check_split(config.training.batch)
+    check_folder(config, out, resume)
+
+
 def train(
     system: System,
     batches: Batches,
@@ -111,6 +121,7 @@ def train(
         ValueError: If the checkpoint belongs to another configuration or other images, or the batch cannot be split evenly.
     """
     training = config.training
+    check_split(training.batch)
     team = assemble(device, training.precision)
     run = _prepare(system, config, out, team)
     state = run.state
@@ -189,10 +200,6 @@ def _iterate(run: Run, batches: Batches) -> None:
 
 
 def _prepare(system: System, config: RunConfig, out: Path, team: Team) -> Run:
-    if config.training.batch % team.world:
-        raise ValueError(
-            f"training.batch={config.training.batch} cannot be split evenly over {team.world} processes"
-        )
     system.to(team.device)
     team.copy_from_main(system)
     averages = Averages(system.parts, system.ema_decay)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..functional.random import Randomness, Shard
 
-__all__ = ["Team", "assemble"]
+__all__ = ["Team", "assemble", "check_device", "check_split", "is_main", "processes"]
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,8 @@ def assemble(device: str, precision: Literal["32", "bf16"]) -> Team:
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-    world = int(os.environ.get("WORLD_SIZE", "1")) if _by_torchrun() else 1
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world))) if world > 1 else 1
-    kind, index = _parse_device(device)
-    if index is not None and world > 1:
-        raise ValueError(
-            f"device {device!r} names one device but {world} processes were started; write {kind!r}"
-        )
+    world, local = processes()
+    kind, index = check_device(device)
     fabric = Fabric(
         accelerator=kind,
         devices=local if index is None else [index],
@@ -129,6 +124,44 @@ def assemble(device: str, precision: Literal["32", "bf16"]) -> Team:
 
 def _by_torchrun() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+
+
+def processes() -> tuple[int, int]:
+    """Returns the numbers of processes that ``torchrun`` started, in all and on this machine."""
+    world = int(os.environ.get("WORLD_SIZE", "1")) if _by_torchrun() else 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world))) if world > 1 else 1
+    return world, local
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks; known before :func:`assemble`."""
+    return not _by_torchrun() or os.environ.get("RANK", "0") == "0"
+
+
+def check_split(batch: int) -> None:
+    """Checks that the processes can share a batch evenly.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    world, _ = processes()
+    if batch % world:
+        raise ValueError(f"training.batch={batch} cannot be split evenly over {world} processes")
+
+
+def check_device(device: str) -> tuple[str, int | None]:
+    """Returns a device's kind and number.
+
+    Raises:
+        ValueError: If the device is not known, not present, or one number is asked of several processes.
+    """
+    kind, index = _parse_device(device)
+    world, _ = processes()
+    if index is not None and world > 1:
+        raise ValueError(
+            f"device {device!r} names one device but {world} processes were started; write {kind!r}"
+        )
+    return kind, index
 
 
 def _parse_device(device: str) -> tuple[str, int | None]:

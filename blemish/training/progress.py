@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress", "duration"]
+__all__ = ["Progress", "Tell", "duration", "waiting"]
+
+Tell = Callable[[int, int], None]
+"""Is told how many things are done, and of how many."""
 
 
 class Progress:
@@ -89,7 +94,23 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _bar() -> Any:
+@contextlib.contextmanager
+def waiting(title: str, *, silent: bool = False) -> Iterator[Tell]:
+    """Shows a bar for what comes before training, on a terminal only; it goes away in the end.
+
+    Arguments:
+        title: What is running.
+        silent: Shows nothing.
+    """
+    if silent or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with _bar(transient=True) as bar:
+        task = bar.add_task(title, total=None, text="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar(*, transient: bool = False) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -100,4 +121,5 @@ def _bar() -> Any:
         TaskProgressColumn(),
         TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
+        transient=transient,
     )

@@ -24,7 +24,7 @@ from .checkpoint import (
 from .config import RunConfig
 from .run import Run, check_weights
 
-__all__ = ["begin", "check", "fingerprint", "save"]
+__all__ = ["begin", "check_folder", "fingerprint", "save"]
 
 FILES = ("config.json", "metrics.jsonl")
 """What a run's folder holds from its beginning."""
@@ -59,7 +59,7 @@ def fingerprint(batch: Tensor, count: int | None) -> dict[str, Any]:
     return {"count": count, "means": [round(mean, 6) for mean in means.tolist()]}
 
 
-def check(config: RunConfig, out: Path, resume: Path | bool | None) -> None:
+def check_folder(config: RunConfig, out: Path, resume: Path | bool | None) -> None:
     """Looks for what forbids a run, before images are opened; see :func:`begin` for the errors."""
     folder = _checkpoint_to_resume(out, resume)
     if folder is not None:

@@ -24,6 +24,7 @@ from .functional.random import generator_for
 from .priors import Prior
 from .recipes import PRESETS, decode_run
 from .systems.base import System
+from .training.checkpoint import latest_checkpoint
 from .training.config import DataConfig, RunConfig
 from .training.grids import save_grid
 from .training.loop import State, TrainResult, build, check, train
@@ -65,6 +66,13 @@ class Run:
         """Returns the lines of ``metrics.jsonl``; one that is being written is left out."""
         path = self.folder / "metrics.jsonl"
         return read_metrics(path) if path.exists() else []
+
+    @property
+    def images(self) -> int:
+        """The number of observed images seen, as the newest checkpoint or line of metrics says."""
+        lines, checkpoint = self.metrics(), latest_checkpoint(self.folder)
+        logged = int(lines[-1]["images"]) if lines else 0
+        return max(logged, int(checkpoint.name) if checkpoint else 0)
 
     def truth(self) -> Degradation[Any] | None:
         """Returns the true damage where the data were degraded by a setting, else None."""

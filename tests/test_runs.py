@@ -70,6 +70,7 @@ def test_a_run_is_a_folder_that_loads(finished: Run) -> None:
     observed = run.degradation(clean, run.degradation.sample(clean.shape, generator=g))
     assert observed.shape == clean.shape
     assert [line["images"] for line in run.metrics()][-1] == 32
+    assert run.images == 32
     assert (run.folder / "observed.png").exists()
     assert run.truth() is not None
 
@@ -445,3 +446,10 @@ def test_the_command_line_resumes_into_another_folder(finished: Run, tmp_path: P
         line["images"] for line in finished.metrics()
     ]
     assert lines[-1]["images"] == 48
+
+
+def test_a_run_that_was_stopped_early_says_how_far_it_came(tmp_path: Path) -> None:
+    config = change(tiny(), {"training.log_every": "32", "training.images": "8"})
+    run, _ = start(config, tmp_path / "r", device="cpu", silent=True)
+    (run.folder / "metrics.jsonl").write_text("")
+    assert run.images == 8

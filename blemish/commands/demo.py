@@ -91,7 +91,10 @@ def evaluate(runs: dict[str, Run], features: Extractor, *, seed: int) -> tuple[d
         "seed": seed,
         "features": features.name,
         "count": COUNT,
-        "degraded": {"frechet": frechet(degraded, clean)},
+        "degraded": {
+            "frechet": frechet(degraded, clean),
+            "sharpness": sharpness(sets.degraded).mean().item(),
+        },
         "clean": {"sharpness": sharpness(sets.clean).mean().item()},
     }
     samples = {name: sample_images(run.prior, COUNT, seed=seed) for name, run in runs.items()}
@@ -175,7 +178,11 @@ def _page(
     assert isinstance(degradation, Chain)
     assert isinstance(degradation.stages[0], LearnedBlur)
     findings = inspect_degradation(
-        degradation, runs["br-gan"].prior.shape, truth=runs["br-gan"].truth(), seed=seed
+        degradation,
+        runs["br-gan"].prior.shape,
+        truth=runs["br-gan"].truth(),
+        count=COUNT,
+        seed=seed,
     )
     notes = (
         f"Distances are Fréchet distances between {COUNT:,} images and as many clean ones, on the "

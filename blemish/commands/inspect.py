@@ -105,13 +105,13 @@ def _of_artefact(folder: Path) -> _Subject:
 
 
 def _of_run(run: Run) -> _Subject:
-    config, lines = run.config, run.metrics()
+    config = run.config
     facts = {
         "Recipe": config.recipe,
         "Preset": config.preset,
         "Data": Path(config.data.source).name,
         "Setting": config.data.setting or "none",
-        "Images seen": f"{lines[-1]['images'] if lines else 0:,}",
+        "Images seen": f"{run.images:,}",
     }
     truth, degradation = run.truth(), run.degradation
     if not any(True for _ in degradation.parameters()):

@@ -44,6 +44,7 @@ def _record(run: Run) -> Record:
         prior=run.prior,
         degradation=run.degradation,
         metrics=run.metrics(),
+        images=run.images,
         observed=observed.read_bytes() if observed.exists() else None,
         samples={
             int(path.stem): path.read_bytes()

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from .. import __version__
+from .charts import short
 from .findings import Findings
 from .pictures import Picture, sheet
 from .views import view
@@ -149,9 +150,9 @@ def _bars(summary: dict[str, Any]) -> list[Bar]:
     return [
         Bar(
             name,
-            f"{clean:.0f}",
+            short(clean),
             round(88 * clean / longest, 1),
-            "" if degraded is None else f"{degraded:.0f}",
+            "" if degraded is None else short(degraded),
             round(88 * (degraded or 0.0) / longest, 1),
         )
         for name, (clean, degraded) in found.items()

@@ -47,6 +47,7 @@ class Record:
         prior: The generator of clean images, on the CPU.
         degradation: The model of the damage, on the CPU.
         metrics: The lines of ``metrics.jsonl``, in order.
+        images: The number of observed images seen.
         observed: A PNG sheet of training images, if there is one.
         samples: PNG sheets of samples by the number of images seen.
         truth: The true damage, where it is known.
@@ -56,6 +57,7 @@ class Record:
     prior: Prior
     degradation: Degradation[Any]
     metrics: Sequence[Mapping[str, Any]] = ()
+    images: int = 0
     observed: bytes | None = None
     samples: Mapping[int, bytes] = field(default_factory=dict)
     truth: Degradation[Any] | None = None
@@ -121,7 +123,7 @@ def _title(config: Mapping[str, Any]) -> str:
 
 
 def _lead(record: Record, learned: bool) -> str:
-    seen = record.metrics[-1]["images"] if record.metrics else 0
+    seen = record.images
     planned = record.config["training"]["images"]
     text = {
         (True, True): "It learned the images and the damage together, from damaged images alone.",
@@ -144,8 +146,8 @@ def _facts(record: Record) -> dict[str, str]:
         "Image size": f"{w} × {h}, {'grey' if c == 1 else 'RGB'}",
         "Parameters": ", ".join(f"{name} {short(n)}" for name, n in sizes.items() if n),
     }
+    facts["Images seen"] = f"{record.images:,}"
     if last:
-        facts["Images seen"] = f"{last['images']:,}"
         facts["Time"] = _duration(float(last.get("seconds", 0.0)))
         if last.get("seconds"):
             facts["Speed"] = f"{short(last['images'] / last['seconds'])} images/s"

@@ -216,10 +216,10 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
         text = f"Learned blur radii are {distances['radius']:.2f} px from the true ones"
         if "kernel_centre" in distances and findings.true:
             sides = (findings.learned, findings.true)
-            stays = [100 * float(side.values["kernel_centre"].mean()) for side in sides]
+            stays = [100 * float(side.values["kernel_centre"].median()) for side in sides]
             text += (
-                f"; a learned kernel leaves {stays[0]:.0f} % of the light where it was, a true one "
-                f"{stays[1]:.0f} %"
+                f"; the median learned kernel leaves {stays[0]:.0f} % of the light where it was, the "
+                f"median true one {stays[1]:.0f} %"
             )
         found.append(f"{text}.")
     if findings.learned.kernels is not None:

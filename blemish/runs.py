@@ -228,9 +228,8 @@ def start(
     check(config, out, resume=resume, device=device)
     system = build(config)
     _check_side(config, system)
-    images = images or observed_images(
-        config.data, seed=config.seed, workers=workers, silent=silent
-    )
+    if images is None:
+        images = observed_images(config.data, seed=config.seed, workers=workers, silent=silent)
     _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
     training = config.training
     batches = ImageBatches(

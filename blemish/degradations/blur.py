@@ -17,7 +17,7 @@ from ..types import Params, Shape
 from .base import Linear
 from .laws import DiskLaw, KernelLaw
 
-__all__ = ["Blur", "BlurParams"]
+__all__ = ["Blur", "BlurParams", "KernelBlur"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,22 @@ class BlurParams(Params):
         return {"radius": disk_radius(self.kernel)}
 
 
-class Blur(Linear[BlurParams]):
+class KernelBlur(Linear[BlurParams]):
+    """Applies one kernel to each sample; where the kernels come from is left to its subclasses.
+
+    Their configuration has a ``padding``.
+    """
+
+    def forward(self, x: Tensor, params: BlurParams) -> Tensor:
+        """Blurs images of shape (B, C, H, W)."""
+        return blur(x, params.kernel, padding=self.config.padding)
+
+    def adjoint(self, y: Tensor, params: BlurParams) -> Tensor:
+        """Applies the adjoint of the blur to images of shape (B, C, H, W)."""
+        return blur_adjoint(y, params.kernel, padding=self.config.padding)
+
+
+class Blur(KernelBlur):
     """Blurs each sample with its own kernel, drawn from a law.
 
     Arguments:
@@ -61,11 +76,3 @@ class Blur(Linear[BlurParams]):
     def sample(self, shape: Shape, *, generator: Randomness) -> BlurParams:
         """Draws a kernel for each sample."""
         return BlurParams(self.config.law.kernels(shape[0], generator))
-
-    def forward(self, x: Tensor, params: BlurParams) -> Tensor:
-        """Blurs images of shape (B, C, H, W)."""
-        return blur(x, params.kernel, padding=self.config.padding)
-
-    def adjoint(self, y: Tensor, params: BlurParams) -> Tensor:
-        """Applies the adjoint of the blur to images of shape (B, C, H, W)."""
-        return blur_adjoint(y, params.kernel, padding=self.config.padding)

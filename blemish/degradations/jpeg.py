@@ -9,6 +9,7 @@ Shin & Song (2017), which the robust GANs' paper cites, has ``table="continuous"
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from ..types import Params, Shape
 from .base import Degradation, Differentiable
 from .laws import QualityLaw
 
-__all__ = ["JPEG", "DifferentiableJPEG", "JPEGParams"]
+__all__ = ["JPEG", "DifferentiableJPEG", "JPEGParams", "compress"]
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,22 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses and decompresses images of shape (B, C, H, W)."""
-        return jpeg(
-            x,
-            params.quality,
-            subsampling=self.config.subsampling,
-            rounding=self.config.rounding,
-            table=self.config.table,
-            chroma=self.config.chroma,
-        )
+        return compress(x, params.quality, self.config)
+
+
+def compress(x: Tensor, quality: Tensor, codec: Any) -> Tensor:
+    """Applies the differentiable codec that a configuration describes.
+
+    Arguments:
+        x: Images in [0, 1], with shape (B, C, H, W).
+        quality: The qualities, with shape (B,).
+        codec: A configuration with ``subsampling``, ``rounding``, ``table`` and ``chroma``.
+    """
+    return jpeg(
+        x,
+        quality,
+        subsampling=codec.subsampling,
+        rounding=codec.rounding,
+        table=codec.table,
+        chroma=codec.chroma,
+    )

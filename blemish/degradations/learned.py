@@ -23,16 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional.blur import MAX_SIZE, Padding, blur, blur_adjoint
-from ..functional.jpeg import Chroma, Rounding, Subsampling, Table, jpeg
+from ..functional.blur import MAX_SIZE, Padding
+from ..functional.jpeg import Chroma, Rounding, Subsampling, Table
 from ..functional.kernels import delta, disk_radius
 from ..functional.noise import read_shot
 from ..functional.random import Randomness, randn
 from ..networks import ResNetGenerator, TwoHeads
 from ..types import Shape
-from .base import Differentiable, Linear
-from .blur import BlurParams
-from .jpeg import JPEGParams
+from .base import Differentiable
+from .blur import BlurParams, KernelBlur
+from .jpeg import JPEGParams, compress
 from .noise import ReadShotParams
 
 __all__ = [
@@ -70,7 +70,7 @@ class LearnedBlurParams(BlurParams):
         }
 
 
-class LearnedBlur(Linear[BlurParams]):
+class LearnedBlur(KernelBlur):
     """Blurs with kernels from a generator G_k.
 
     Arguments:
@@ -136,14 +136,6 @@ class LearnedBlur(Linear[BlurParams]):
         if self.config.normalise:
             kernel = _scaled(kernel)
         return LearnedBlurParams(kernel, z, raw, mask)
-
-    def forward(self, x: Tensor, params: BlurParams) -> Tensor:
-        """Blurs images of shape (B, C, H, W)."""
-        return blur(x, params.kernel, padding=self.config.padding)
-
-    def adjoint(self, y: Tensor, params: BlurParams) -> Tensor:
-        """Applies the adjoint of the blur to images of shape (B, C, H, W)."""
-        return blur_adjoint(y, params.kernel, padding=self.config.padding)
 
 
 @dataclass(frozen=True)
@@ -292,21 +284,14 @@ class LearnedJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses images of shape (B, C, H, W); where there is a mask, mixes (Eq. 5)."""
-        y = jpeg(
-            x,
-            params.quality,
-            subsampling=self.config.subsampling,
-            rounding=self.config.rounding,
-            table=self.config.table,
-            chroma=self.config.chroma,
-        )
+        y = compress(x, params.quality, self.config)
         if not isinstance(params, LearnedJPEGParams) or not self.config.masked:
             return y
         mask = params.mask.view(-1, 1, 1, 1)
         return mask * y + (1 - mask) * x
 
 
-class ConstantBlur(Linear[BlurParams]):
+class ConstantBlur(KernelBlur):
     """Blurs every image with one kernel that is learned directly (P-AmbientGAN).
 
     Arguments:
@@ -343,14 +328,6 @@ class ConstantBlur(Linear[BlurParams]):
         size = self.config.size
         kernel = _scaled(self.logits.sigmoid().view(1, 1, size, size))
         return BlurParams(kernel.expand(shape[0], -1, -1, -1))
-
-    def forward(self, x: Tensor, params: BlurParams) -> Tensor:
-        """Blurs images of shape (B, C, H, W)."""
-        return blur(x, params.kernel, padding=self.config.padding)
-
-    def adjoint(self, y: Tensor, params: BlurParams) -> Tensor:
-        """Applies the adjoint of the blur to images of shape (B, C, H, W)."""
-        return blur_adjoint(y, params.kernel, padding=self.config.padding)
 
 
 class ConstantJPEG(Differentiable[JPEGParams]):
@@ -393,14 +370,7 @@ class ConstantJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses images of shape (B, C, H, W)."""
-        return jpeg(
-            x,
-            params.quality,
-            subsampling=self.config.subsampling,
-            rounding=self.config.rounding,
-            table=self.config.table,
-            chroma=self.config.chroma,
-        )
+        return compress(x, params.quality, self.config)
 
 
 def _scaled(kernel: Tensor) -> Tensor:

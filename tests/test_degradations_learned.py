@@ -29,7 +29,7 @@ from blemish.degradations import (
 )
 from blemish.functional.blur import blur
 from blemish.functional.jpeg import jpeg
-from blemish.functional.kernels import delta
+from blemish.functional.kernels import delta, gaussian
 from blemish.functional.random import generator_for, rand, randn
 from blemish.networks import ResNetGenerator
 
@@ -98,6 +98,16 @@ def test_a_mask_bias_below_zero_starts_near_the_identity(bias: float) -> None:
     d = LearnedBlur.Config(mask_bias=bias).build()
     mask = d.sample((256, 3, 32, 32), generator=generator_for("k")).summary()["kernel_mask"]
     assert_close(mask.mean().item(), 1 / (1 + math.exp(-bias)), rtol=0.3, atol=0)
+
+
+def test_compact_kernels_start_near_a_gaussian_of_a_sixth_of_their_side() -> None:
+    d = LearnedBlur.Config(compact=True).build()
+    raw = d.sample((4096, 3, 32, 32), generator=generator_for("k")).raw.mean(dim=0)[0]
+    # The sigmoid of log p is p / (1 + p).
+    p = gaussian(torch.tensor([1.5]), 9)[0, 0]
+    expected = (p / p.max()) / (1 + p / p.max())
+    assert_close(raw, expected / expected.sum(), rtol=0.3, atol=0.01)
+    assert_close(raw.sum().item(), 1.0)
 
 
 def test_kernels_differ_with_their_latents_alone() -> None:

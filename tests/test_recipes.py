@@ -155,6 +155,7 @@ def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset
         assert getattr(stage, "mask_bias", 0.0) == 0.0
         assert getattr(stage, "quality_bias", 0.0) == 0.0
         assert getattr(stage, "normalise", False) is False
+        assert getattr(stage, "compact", False) is False
         network = getattr(stage, "network", c.prior.network)
         assert (network.output_gain, network.residual_scale) == (1.0, 0.1)
 
@@ -183,7 +184,9 @@ def test_small_presets_say_what_stabilises_them() -> None:
     c: RobustGAN.Config = configure("bncr-gan", "cifar10-small", "N").system
     blur, noise, jpeg = c.degradation.stages
     assert c.degradation_rate < 1 < c.r1_every
+    assert c.r1 < 10
     assert blur.mask_bias < 0 < jpeg.quality_bias
+    assert blur.compact
     assert jpeg.mask_bias < 0
     assert noise.network.output_gain < 1
     # The prior itself starts as the paper's.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..functional.blur import MAX_SIZE, Padding
 from ..functional.jpeg import Chroma, Rounding, Subsampling, Table
-from ..functional.kernels import delta, disk_radius
+from ..functional.kernels import delta, disk_radius, gaussian
 from ..functional.noise import read_shot
 from ..functional.random import Randomness, randn
 from ..networks import ResNetGenerator, TwoHeads
@@ -87,6 +87,9 @@ class LearnedBlur(KernelBlur):
             hidden: The width of the hidden layers.
             masked: Whether the mask m_k is used (Eq. 3); without it, k is the raw kernel.
             mask_bias: The initial bias of the mask's logits; below zero starts near the identity.
+            compact: Whether raw kernels start near a Gaussian of standard deviation size / 6, so
+                that a mask that opens blurs. The paper's start flat: a mask that opens adds a haze
+                as wide as the kernel, which short runs have no time to gather.
             normalise: Whether masked kernels are scaled to sum 1. The paper's are not, which lets a
                 kernel darken; short runs use that freedom.
             padding: How the image goes on beyond its border.
@@ -97,6 +100,7 @@ class LearnedBlur(KernelBlur):
         hidden: int = 128
         masked: bool = True
         mask_bias: float = 0.0
+        compact: bool = False
         normalise: bool = False
         padding: Padding = "reflect"
 
@@ -118,6 +122,11 @@ class LearnedBlur(KernelBlur):
             mask_bias=config.mask_bias,
         )
         self.network = shape.build()
+        if config.compact:
+            profile = gaussian(torch.tensor([config.size / 6]), config.size).flatten()
+            with torch.no_grad():
+                # Far from its peak, a sigmoid is the exponential function.
+                self.network.value.bias.add_((profile / profile.max()).log())
 
     def sample(self, shape: Shape, *, generator: Randomness) -> LearnedBlurParams:
         """Draws latents and generates kernels; differentiable in the weights."""

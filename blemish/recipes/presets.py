@@ -1,9 +1,9 @@
 """Presets: how large the networks are and how long they are trained.
 
 ``cifar10`` and ``ffhq128`` are exactly the paper's. The smaller ones depart from it, each departure
-being a field here: larger residuals, a lazy gradient penalty, and degradation generators that start
-near the identity, learn more slowly and keep the brightness, without which short runs explain
-everything by damage.
+being a field here: larger residuals, a lazy and lighter gradient penalty, and degradation generators
+that start near the identity, learn more slowly and keep the brightness, without which short runs
+explain everything by damage.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -35,10 +35,12 @@ class Preset:
         iterations: The number of iterations.
         lr: Adam's learning rate.
         ema: The decay of the moving averages.
+        r1: The weight of the gradient penalty.
         r1_every: How often the gradient penalty is computed.
         diversity_noise: The weight of the noise's diversity.
         degradation_rate: The learning rate of the degradation relative to ``lr``.
         mask_bias: The initial bias of the masks' logits.
+        compact: Whether learned kernels start compact rather than flat.
         quality_bias: The initial bias of the quality's logit.
         noise_gain: The gain of the initial weights of the last layer of G_n.
         normalise: Whether learned kernels are scaled to sum 1.
@@ -59,10 +61,12 @@ class Preset:
     iterations: int
     lr: float = 2e-4
     ema: float = 0.999
+    r1: float = 10.0
     r1_every: int = 1
     diversity_noise: float = 0.02
     degradation_rate: float = 1.0
     mask_bias: float = 0.0
+    compact: bool = False
     quality_bias: float = 0.0
     noise_gain: float = 1.0
     normalise: bool = False
@@ -82,9 +86,11 @@ _SMALL16 = Preset(
     batch=32,
     iterations=10_000,
     ema=0.998,
+    r1=0.3,
     r1_every=8,
     degradation_rate=0.2,
     mask_bias=-2.0,
+    compact=True,
     quality_bias=1.4,
     noise_gain=0.1,
     normalise=True,
@@ -114,7 +120,9 @@ PRESETS: dict[str, Preset] = {
         iterations=2800,
         lr=1e-3,
         ema=0.995,
+        r1=10.0,
         degradation_rate=0.5,
+        compact=False,
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.

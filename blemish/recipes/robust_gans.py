@@ -157,6 +157,7 @@ def _blur(preset: Preset) -> LearnedBlur.Config:
         latent=preset.latent,
         hidden=preset.hidden,
         mask_bias=preset.mask_bias,
+        compact=preset.compact,
         normalise=preset.normalise,
     )
 
@@ -201,6 +202,7 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         ),
         lr=p.lr,
         ema=p.ema,
+        r1=p.r1,
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,
         degradation_rate=p.degradation_rate,

@@ -1,7 +1,10 @@
-"""The robust GAN family at 16 x 16 pixels: does each robust GAN beat the plain one?
+r"""The robust GAN family in small: does each robust GAN beat the plain one?
 
     python benchmarks/family.py --out docs/results/family --fashion-mnist FOLDER --cifar10 FOLDER
+    python benchmarks/family.py --out docs/results/cifar10-small --cifar10-32 FOLDER --settings D \
+        --recipes gan br-gan --seeds 0 --images 560000
 
+The first reduces all images to 16 x 16 pixels by area, the second leaves CIFAR-10's at 32 x 32.
 Each cell (data, setting, recipe, seed) is one run on one thread; two run at a time. A cell that has its
 JSON file is not run again, and one that was interrupted goes on from its checkpoint. So several calls,
 each with some of the settings or recipes, make one table.
@@ -32,8 +35,6 @@ from blemish.recipes import configure
 from blemish.runs import Run, change, start
 
 COUNT = 3000
-# Generated images per observed one in the generators' turn. The presets' 2 costs a third more.
-BATCH_MULTIPLE = 1
 SETTINGS = {
     "D": ("gan", "br-gan", "ambient-gan"),
     "R": ("gan", "nr-gan", "ambient-gan"),
@@ -61,18 +62,18 @@ class Sources:
     preset: str
 
 
-def observed(file: Path, source: str, channels: int, letter: str, seed: int) -> torch.Tensor:
+def observed(file: Path, images: torch.Tensor, letter: str, seed: int) -> torch.Tensor:
     """Returns the frozen degraded images; the recipes of a setting share them through a file."""
     if not file.exists():
         partial = file.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, freeze(setting(letter), clean(source, channels), seed=seed).numpy())
+        np.save(partial, freeze(setting(letter), images, seed=seed).numpy())
         partial.replace(file)
     return torch.from_numpy(np.load(file))
 
 
 @lru_cache(maxsize=2)
-def clean(source: str, channels: int) -> torch.Tensor:
-    return load_images(open_source(source, size=16, fit="resize", channels=channels))
+def clean(source: str, size: int, channels: int) -> torch.Tensor:
+    return load_images(open_source(source, size=size, fit="resize", channels=channels))
 
 
 def pick(images: torch.Tensor, *parts: int | str) -> torch.Tensor:
@@ -113,18 +114,17 @@ def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str
             "data.source": sources.train,
             "data.fit": "resize",
             "training.images": str(images),
-            "system.batch_multiple": str(BATCH_MULTIPLE),
         },
     )
     config = replace(config, training=replace(config.training, keep=1))
-    channels = config.data.channels
+    shape = (config.data.size, config.data.channels)
     file = folder / f"{cell.data}-{cell.setting}-{cell.seed}.npy"
-    pixels = observed(file, sources.train, channels, cell.setting, cell.seed)
+    pixels = observed(file, clean(sources.train, *shape), cell.setting, cell.seed)
     run, _ = start(
         config, folder / cell.name, resume=True, device="cpu", images=Images(pixels), silent=True
     )
     features = effnet_lite0()
-    reference = extract(features, pick(clean(sources.test, channels), "test"))
+    reference = extract(features, pick(clean(sources.test, *shape), "test"))
     damaged = extract(features, pick(pixels, "observed", cell.seed))
     samples = to_uint8(sample_images(run.prior, COUNT, seed=cell.seed)).float() / 255
     found = extract(features, samples)
@@ -132,7 +132,6 @@ def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str
     return {
         **asdict(cell),
         "preset": sources.preset,
-        "batch_multiple": BATCH_MULTIPLE,
         "images": lines[-1]["images"],
         "iterations": lines[-1]["iteration"],
         "features": features.name,
@@ -188,6 +187,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/family"), help="folder of the runs")
     parser.add_argument("--fashion-mnist", type=Path, help="folder of the four IDX files")
     parser.add_argument("--cifar10", type=Path, help="folder with train.zip and test.zip")
+    parser.add_argument("--cifar10-32", type=Path, help="the same, for images of 32 x 32 pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS))
     parser.add_argument("--recipes", nargs="+", help="of the settings' recipes, only these")
@@ -206,9 +206,10 @@ def main() -> None:
             str(stem / "t10k-images-idx3-ubyte.gz"),
             "small16-grey",
         )
-    if a.cifar10:
-        train, test = str(a.cifar10 / "train.zip"), str(a.cifar10 / "test.zip")
-        sources["cifar10"] = Sources(train, test, "small16")
+    cifar = {"cifar10": (a.cifar10, "small16"), "cifar10-32": (a.cifar10_32, "cifar10-small")}
+    for name, (folder, preset) in cifar.items():
+        if folder:
+            sources[name] = Sources(str(folder / "train.zip"), str(folder / "test.zip"), preset)
     cells = [
         Cell(data, letter, recipe, seed)
         for seed in a.seeds

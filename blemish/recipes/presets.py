@@ -32,6 +32,7 @@ class Preset:
         hidden: The width of G_k and G_q.
         residual_scale: The factor of the residuals.
         batch: Observed images in an iteration.
+        batch_multiple: Generated images per observed image in the generators' turn.
         iterations: The number of iterations.
         lr: Adam's learning rate.
         ema: The decay of the moving averages.
@@ -58,6 +59,7 @@ class Preset:
     hidden: int = 128
     residual_scale: float = 0.1
     batch: int = 64
+    batch_multiple: int = 2
     iterations: int
     lr: float = 2e-4
     ema: float = 0.999
@@ -126,11 +128,12 @@ PRESETS: dict[str, Preset] = {
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
-    "small16": _SMALL16,
+    "small16": replace(_SMALL16, batch_multiple=1),
     "small16-grey": replace(
         _SMALL16,
         image_channels=1,
         batch=32,
+        batch_multiple=1,
         iterations=10_000,
         lr=1e-3,
         diversity_noise=0.02,

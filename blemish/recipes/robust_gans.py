@@ -202,6 +202,7 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         ),
         lr=p.lr,
         ema=p.ema,
+        batch_multiple=p.batch_multiple,
         r1=p.r1,
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,

@@ -3,8 +3,11 @@ r"""The robust GAN family in small: does each robust GAN beat the plain one?
     python benchmarks/family.py --out docs/results/family --fashion-mnist FOLDER --cifar10 FOLDER
     python benchmarks/family.py --out docs/results/cifar10-small --cifar10-32 FOLDER --settings D \
         --recipes gan br-gan --seeds 0 --images 560000
+    python benchmarks/family.py --out docs/results/family-slow --cifar10 FOLDER --settings N --seeds 0 \
+        --runs runs/family-slow --set system.lr=2e-4 system.prior.network.output_gain=1
 
-The first reduces all images to 16 x 16 pixels by area, the second leaves CIFAR-10's at 32 x 32.
+The first reduces all images to 16 x 16 pixels by area, the second leaves CIFAR-10's at 32 x 32, the
+third asks what some choices of a preset are worth.
 Each cell (data, setting, recipe, seed) is one run on one thread; two run at a time. A cell that has its
 JSON file is not run again, and one that was interrupted goes on from its checkpoint. So several calls,
 each with some of the settings or recipes, make one table.
@@ -114,7 +117,9 @@ def summaries(run: Run, seed: int) -> dict[str, Any]:
     return rows
 
 
-def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str, Any]:
+def measure(
+    cell: Cell, sources: Sources, folder: Path, images: int, changes: dict[str, str]
+) -> dict[str, Any]:
     torch.set_num_threads(1)
     began = time.monotonic()
     config = configure(cell.recipe, sources.preset, cell.setting)
@@ -125,6 +130,7 @@ def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str
             "data.source": sources.train,
             "data.fit": "resize",
             "training.images": str(images),
+            **changes,
         },
     )
     config = replace(config, training=replace(config.training, keep=1))
@@ -143,6 +149,7 @@ def measure(cell: Cell, sources: Sources, folder: Path, images: int) -> dict[str
     return {
         **asdict(cell),
         "preset": sources.preset,
+        "changes": changes,
         "images": lines[-1]["images"],
         "iterations": lines[-1]["iteration"],
         "features": features.name,
@@ -203,12 +210,14 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS))
     parser.add_argument("--recipes", nargs="+", help="of the settings' recipes, only these")
     parser.add_argument("--images", type=int, default=300_800)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change presets")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
     a = parser.parse_args()
     if a.table:
         print(table(a.out))
         return
+    changes = dict(item.split("=", 1) for item in a.set)
     sources = {}
     if a.fashion_mnist:
         stem = a.fashion_mnist
@@ -235,7 +244,7 @@ def main() -> None:
     print(f"{len(cells)} cells, {len(waiting)} to run", flush=True)
     with ProcessPoolExecutor(a.jobs, mp_context=get_context("spawn")) as pool:
         jobs = {
-            pool.submit(measure, cell, sources[cell.data], a.runs, a.images): cell
+            pool.submit(measure, cell, sources[cell.data], a.runs, a.images, changes): cell
             for cell in waiting
         }
         for job in as_completed(jobs):

@@ -43,7 +43,9 @@ class Preset:
         mask_bias: The initial bias of the masks' logits.
         compact: Whether learned kernels start compact rather than flat.
         quality_bias: The initial bias of the quality's logit.
-        noise_gain: The gain of the initial weights of the last layer of G_n.
+        image_gain: The gain of the initial weights of the last layer of G_x. Details that the damage
+            hides (fine colours under 4:2:0) have no gradient and stay as they start: better faint.
+        noise_gain: The same of G_n.
         normalise: Whether learned kernels are scaled to sum 1.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
@@ -70,6 +72,7 @@ class Preset:
     mask_bias: float = 0.0
     compact: bool = False
     quality_bias: float = 0.0
+    image_gain: float = 1.0
     noise_gain: float = 1.0
     normalise: bool = False
     family: str = ""
@@ -128,7 +131,7 @@ PRESETS: dict[str, Preset] = {
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
-    "small16": replace(_SMALL16, batch_multiple=1),
+    "small16": replace(_SMALL16, batch_multiple=1, lr=1e-3, image_gain=0.1),
     "small16-grey": replace(
         _SMALL16,
         image_channels=1,

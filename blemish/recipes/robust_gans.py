@@ -163,8 +163,9 @@ def _blur(preset: Preset) -> LearnedBlur.Config:
 
 
 def _noise(preset: Preset) -> LearnedNoise.Config:
-    network = _generator(preset, 2 * preset.image_channels)
-    return LearnedNoise.Config(network=replace(network, output_gain=preset.noise_gain))
+    return LearnedNoise.Config(
+        network=_generator(preset, 2 * preset.image_channels, preset.noise_gain)
+    )
 
 
 def _jpeg(preset: Preset) -> LearnedJPEG.Config:
@@ -176,12 +177,13 @@ def _jpeg(preset: Preset) -> LearnedJPEG.Config:
     )
 
 
-def _generator(preset: Preset, channels: int) -> ResNetGenerator.Config:
+def _generator(preset: Preset, channels: int, gain: float) -> ResNetGenerator.Config:
     return ResNetGenerator.Config(
         latent=preset.latent,
         channels=preset.generator,
         image_channels=channels,
         residual_scale=preset.residual_scale,
+        output_gain=gain,
     )
 
 
@@ -192,7 +194,7 @@ def _change(run: RunConfig, recipe: str, **changes: float) -> RunConfig:
 def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConfig:
     p = _preset(preset)
     system = RobustGAN.Config(
-        prior=GANPrior.Config(network=_generator(p, p.image_channels)),
+        prior=GANPrior.Config(network=_generator(p, p.image_channels, p.image_gain)),
         degradation=_chain(stages),
         discriminator=ResNetDiscriminator.Config(
             down=p.down,

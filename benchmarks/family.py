@@ -28,7 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 
+from blemish import load
 from blemish.commands.sample import sample_images
 from blemish.data import Images, load_images, open_source
 from blemish.degradations import freeze, setting, to_uint8
@@ -38,6 +41,7 @@ from blemish.recipes import configure
 from blemish.runs import Run, change, start
 
 COUNT = 3000
+SHOWN = 12
 SETTINGS = {
     "D": ("gan", "br-gan", "ambient-gan"),
     "R": ("gan", "nr-gan", "ambient-gan"),
@@ -195,6 +199,38 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def picture(sources: dict[str, Sources], folder: Path, seed: int) -> Image.Image:
+    """Returns a row for each setting: degraded images, samples of its recipes, clean images."""
+    rows = []
+    for data, source in sources.items():
+        for letter, recipes in SETTINGS.items():
+            runs = [folder / Cell(data, letter, recipe, seed).name for recipe in recipes]
+            if not all((run / "prior").exists() for run in runs):
+                continue
+            priors = [load(run).prior for run in runs]
+            channels, *shape = priors[0].shape
+            frozen = torch.from_numpy(np.load(folder / f"{data}-{letter}-{seed}.npy"))
+            truth = clean(source.test, shape[0], channels)
+            panels = [
+                pick(frozen, "shown"),
+                *(sample_images(prior, SHOWN, seed=seed) for prior in priors),
+                *(torch.ones(SHOWN, channels, *shape) for _ in range(3 - len(priors))),
+                pick(truth, "shown"),
+            ]
+            rows.append(torch.cat([_tile(panel[:SHOWN]) for panel in panels], dim=2))
+    pixels = (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(pixels.numpy()).resize(
+        (2 * pixels.shape[1], 2 * pixels.shape[0]), Image.Resampling.NEAREST
+    )
+
+
+def _tile(images: torch.Tensor) -> torch.Tensor:
+    """Puts images in two rows on white paper, with shape (3, H, W)."""
+    padded = F.pad(images.expand(-1, 3, -1, -1), (0, 1, 0, 1), value=1.0)
+    above, below = (torch.cat(list(half), dim=2) for half in padded.chunk(2))
+    return F.pad(torch.cat([above, below], dim=1), (0, 4, 0, 4), value=1.0)
+
+
 def _numbers(cells: list[dict[str, Any] | None], key: str = "frechet") -> list[str]:
     return ["-" if cell is None else f"{cell[key]:.0f}" for cell in cells]
 
@@ -213,6 +249,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change presets")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
+    parser.add_argument("--picture", type=Path, help="draw what is there into this file")
     a = parser.parse_args()
     if a.table:
         print(table(a.out))
@@ -238,6 +275,9 @@ def main() -> None:
         for recipe in SETTINGS[letter]
         if not a.recipes or recipe in a.recipes
     ]
+    if a.picture:
+        picture(sources, a.runs, a.seeds[0]).save(a.picture)
+        return
     a.out.mkdir(parents=True, exist_ok=True)
     a.runs.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if not (a.out / f"{cell.name}.json").exists()]

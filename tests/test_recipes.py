@@ -146,7 +146,8 @@ def test_hyper_parameters_are_the_papers(recipe: str, preset: str) -> None:
 @pytest.mark.parametrize("preset", PAPER)
 def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset: str) -> None:
     c: RobustGAN.Config = configure(recipe, preset, "D").system
-    assert (c.degradation_rate, c.r1_every) == (1.0, 1)
+    assert c.degradation_rate == c.discriminator_rate == c.r1_every == 1
+    assert c.prior.network.output_gain == 1.0
     assert not PRESETS[preset].normalise
     assert c.discriminator.residual_scale == c.prior.network.residual_scale == 0.1
     text = json.dumps(encode(c))

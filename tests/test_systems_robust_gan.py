@@ -452,10 +452,12 @@ def test_an_odd_number_of_generated_images_has_no_pairs() -> None:
 
 
 def test_rates_reach_the_phases() -> None:
-    system = _system("br-gan", lr=3e-3, betas=(0.1, 0.9), degradation_rate=0.25, ema=0.7)
+    rates = {"degradation_rate": 0.25, "discriminator_rate": 4.0}
+    system = _system("br-gan", lr=3e-3, betas=(0.1, 0.9), ema=0.7, **rates)
     g, d = system.phases
     assert (g.lr, g.betas, d.lr, d.betas) == (3e-3, (0.1, 0.9), 3e-3, (0.1, 0.9))
     assert [group.rate for group in g.groups] == [1.0, 0.25]
+    assert [group.rate for group in d.groups] == [4.0]
     assert system.ema_decay == 0.7
     assert set(system.parts) == {"prior", "degradation"}
 
@@ -464,7 +466,8 @@ def test_the_defaults_are_the_papers() -> None:
     c = RobustGAN.Config()
     assert (c.r1, c.r1_every, c.lr, c.betas, c.ema) == (10.0, 1, 2e-4, (0.0, 0.99), 0.999)
     assert (c.diversity_blur, c.diversity_noise, c.diversity_quality) == (4e-4, 0.02, 1e-5)
-    assert (c.mu_blur, c.mu_compression, c.degradation_rate) == (1.0, 10.0, 1.0)
+    assert (c.mu_blur, c.mu_compression) == (1.0, 10.0)
+    assert c.degradation_rate == c.discriminator_rate == 1.0
     assert c.prior == GANPrior.Config(network=ResNetGenerator.Config())
     assert c.discriminator == ResNetDiscriminator.Config()
 

@@ -34,12 +34,13 @@ class Preset:
         batch: Observed images in an iteration.
         batch_multiple: Generated images per observed image in the generators' turn.
         iterations: The number of iterations.
-        lr: Adam's learning rate.
+        lr: Adam's learning rate of the generators.
         ema: The decay of the moving averages.
         r1: The weight of the gradient penalty.
         r1_every: How often the gradient penalty is computed.
         diversity_noise: The weight of the noise's diversity.
         degradation_rate: The learning rate of the degradation relative to ``lr``.
+        discriminator_rate: The learning rate of the discriminator relative to ``lr``.
         mask_bias: The initial bias of the masks' logits.
         compact: Whether learned kernels start compact rather than flat.
         quality_bias: The initial bias of the quality's logit.
@@ -69,6 +70,7 @@ class Preset:
     r1_every: int = 1
     diversity_noise: float = 0.02
     degradation_rate: float = 1.0
+    discriminator_rate: float = 1.0
     mask_bias: float = 0.0
     compact: bool = False
     quality_bias: float = 0.0
@@ -131,7 +133,7 @@ PRESETS: dict[str, Preset] = {
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
-    "small16": replace(_SMALL16, batch_multiple=1, lr=1e-3, image_gain=0.1),
+    "small16": replace(_SMALL16, batch_multiple=1, lr=4e-4, discriminator_rate=5.0, image_gain=0.1),
     "small16-grey": replace(
         _SMALL16,
         image_channels=1,

@@ -14,6 +14,8 @@ References:
     | https://arxiv.org/abs/2003.07849
     | AmbientGAN: Generative models from lossy measurements (Bora et al., 2018)
     | https://openreview.net/forum?id=Hy7fDog0b
+    | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium
+    | (Heusel et al., 2017), https://arxiv.org/abs/1706.08500
 """
 
 from __future__ import annotations
@@ -91,10 +93,13 @@ class RobustGAN(System):
             prior: G_x.
             degradation: What the generated images go through; a chain or an identity.
             discriminator: D_y.
-            lr: Adam's learning rate of all players.
+            lr: Adam's learning rate of the generators.
             betas: Adam's decay rates.
             degradation_rate: The learning rate of the degradation relative to ``lr``. Below 1 it
                 keeps short runs from explaining everything by damage; the paper uses 1.
+            discriminator_rate: The learning rate of the discriminator relative to ``lr``. Above 1
+                (the two time-scale rule of Heusel et al., 2017) a narrow discriminator keeps up
+                with the generators instead of going flat; the paper uses 1.
             ema: The decay of the moving averages, per iteration.
             batch_multiple: Generated images per observed image in the generator's turn (NR-GAN: 2).
             r1: The weight of the gradient penalty.
@@ -118,6 +123,7 @@ class RobustGAN(System):
         lr: float = 2e-4
         betas: tuple[float, float] = (0.0, 0.99)
         degradation_rate: float = 1.0
+        discriminator_rate: float = 1.0
         ema: float = 0.999
         batch_multiple: int = 2
         r1: float = 10.0
@@ -161,7 +167,7 @@ class RobustGAN(System):
             groups += (Group("degradation", c.degradation_rate),)
         return (
             Phase("G", groups, c.lr, c.betas, start=1, average=True),
-            Phase("D", (Group("discriminator"),), c.lr, c.betas),
+            Phase("D", (Group("discriminator", c.discriminator_rate),), c.lr, c.betas),
         )
 
     @property

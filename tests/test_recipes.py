@@ -186,12 +186,15 @@ def test_small_presets_say_what_stabilises_them() -> None:
     blur, noise, jpeg = c.degradation.stages
     assert c.degradation_rate < 1 < c.r1_every
     assert c.r1 < 10
+    assert c.discriminator_rate > 1
     assert blur.mask_bias < 0 < jpeg.quality_bias
     assert blur.compact
     assert jpeg.mask_bias < 0
     assert noise.network.output_gain < 1
-    # The prior itself starts as the paper's.
-    assert c.prior.network.output_gain == 1
+    # The samples start near grey.
+    assert c.prior.network.output_gain < 1
+    grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
+    assert grey.prior.network.output_gain == grey.discriminator_rate == 1
 
 
 # Variants

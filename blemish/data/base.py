@@ -141,7 +141,7 @@ class MemorySource(Source):
 
 
 def gather(images: list[Tensor]) -> Tensor | list[Tensor]:
-    """Joins images of one size to a tensor (N, C, H, W) and leaves others as they are.
+    """Joins images of one size to a tensor ``(N, C, H, W)`` and leaves others as they are.
 
     The list is emptied on the way, so that hardly more memory is needed than for one copy.
     """

@@ -142,7 +142,7 @@ class ImageReader(Protocol):
     def __len__(self) -> int: ...
 
     def begin(self, draw: Draw) -> Callable[[], Tensor]:
-        """Begins to read a batch; the returned function waits for it."""
+        """Begins to read a batch ``(B, C, H, W)``; the returned function waits for it."""
         ...
 
 
@@ -177,7 +177,7 @@ class Images:
         return _finish(self.images[indices.to(self.images.device)], flips)
 
     def begin(self, draw: Draw) -> Callable[[], Tensor]:
-        """Begins to read a batch; the returned function waits for it."""
+        """Begins to read a batch ``(B, C, H, W)``; the returned function waits for it."""
         if draw.corners is not None:
             raise ValueError("images in memory are cropped already; use StreamedImages(crop=...)")
         return functools.partial(self.batch, draw.indices, flips=draw.flips)
@@ -234,7 +234,7 @@ class StreamedImages:
         return self.begin(Draw(indices, flips, corners))()
 
     def begin(self, draw: Draw) -> Callable[[], Tensor]:
-        """Begins to read a batch; the returned function waits for it."""
+        """Begins to read a batch ``(B, C, H, W)``; the returned function waits for it."""
         corners = [None] * len(draw.indices) if draw.corners is None else draw.corners.tolist()
         futures = [
             self.pool.submit(self._one, index, corner)
@@ -354,7 +354,7 @@ class ImageBatches:
         return whole.rows(self.rank * share, (self.rank + 1) * share)
 
     def iterate(self, images_seen: int = 0) -> Iterator[Tensor]:
-        """Yields batches without end, from some progress on."""
+        """Yields batches ``(B, C, H, W)`` without end, from some progress on."""
         while True:
             yield self.at(images_seen)
             images_seen += self.size

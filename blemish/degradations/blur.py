@@ -31,7 +31,7 @@ class BlurParams(Params):
     kernel: Tensor
 
     def summary(self) -> dict[str, Tensor]:
-        """Returns the radii of disks with the same second moments, in pixels."""
+        """Returns the radii of disks with the same second moments, in pixels, with shape (B,)."""
         return {"radius": disk_radius(self.kernel)}
 
 
@@ -74,5 +74,5 @@ class Blur(KernelBlur):
         self.config = Blur.Config(law, padding)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> BlurParams:
-        """Draws a kernel for each sample."""
+        """Draws a kernel for each sample: ``(B, 1, K, K)``."""
         return BlurParams(self.config.law.kernels(shape[0], generator))

@@ -112,7 +112,7 @@ class Chain(Degradation[ChainParams]):
         return iter(self.stages)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> ChainParams:
-        """Draws the parameters of all stages."""
+        """Draws the parameters of all stages; a stage that shrinks hands on a smaller shape."""
         drawn = []
         for stage in self:
             drawn.append(stage.sample(shape, generator=generator))
@@ -141,7 +141,7 @@ class PartialParams(Params):
     inner: Params
 
     def summary(self) -> dict[str, Tensor]:
-        """Returns the inner summary, with NaN where the degradation is not applied."""
+        """Returns the inner summary, each with shape (B,) and NaN where nothing is applied."""
         nan = torch.full_like(self.applied, torch.nan, dtype=torch.float32)
         return {
             name: torch.where(self.applied, value, nan.to(value.device))
@@ -179,7 +179,7 @@ class Partial(Degradation[PartialParams]):
         self.config = Partial.Config(inner.config, probability)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> PartialParams:
-        """Draws who is affected, and parameters for all."""
+        """Draws who is affected, with shape (B,), and parameters for all."""
         applied = rand(shape[:1], generator) < self.config.probability
         return PartialParams(applied, self.inner.sample(shape, generator=generator))
 

@@ -21,7 +21,7 @@ __all__ = ["FrozenSource", "degrade_batch", "freeze", "to_uint8"]
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Rounds images in [0, 1] to 8 bits; values outside are clipped."""
+    """Rounds images in [0, 1], of any shape, to 8 bits; values outside are clipped."""
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -63,7 +63,7 @@ class JPEG(Degradation[JPEGParams]):
             raise ValueError("real JPEG takes integer qualities; use QualityLaw(..., integer=True)")
 
     def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
-        """Draws a quality for each sample."""
+        """Draws a quality for each sample: ``(B,)``."""
         return JPEGParams(self.config.law.qualities(shape[0], generator))
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
@@ -120,7 +120,7 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
         )
 
     def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
-        """Draws a quality for each sample."""
+        """Draws a quality for each sample: ``(B,)``."""
         return JPEGParams(self.config.law.qualities(shape[0], generator))
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:

@@ -62,7 +62,7 @@ class LearnedBlurParams(BlurParams):
     mask: Tensor
 
     def summary(self) -> dict[str, Tensor]:
-        """Returns the kernels' radii in pixels, the masks' means and the kernels' sums."""
+        """Returns the radii in pixels, the masks' means and the kernels' sums, each with shape (B,)."""
         return {
             "radius": disk_radius(self.kernel),
             "kernel_mask": self.mask.flatten(1).mean(dim=1),
@@ -129,7 +129,7 @@ class LearnedBlur(KernelBlur):
                 self.network.value.bias.add_((profile / profile.max()).log())
 
     def sample(self, shape: Shape, *, generator: Randomness) -> LearnedBlurParams:
-        """Draws latents and generates kernels; differentiable in the weights."""
+        """Draws latents ``(B, latent)`` and generates kernels; differentiable in the weights."""
         return self.generate(randn((shape[0], self.config.latent), generator))
 
     def generate(self, z: Tensor) -> LearnedBlurParams:
@@ -189,7 +189,7 @@ class LearnedNoise(Differentiable[ReadShotParams]):
         self.network = config.network.build()
 
     def sample(self, shape: Shape, *, generator: Randomness) -> LearnedNoiseParams:
-        """Draws latents and noise and generates levels; differentiable in the weights."""
+        """Draws latents ``(B, latent)`` and noise, generates levels; differentiable in the weights."""
         z = randn((shape[0], self.config.network.latent), generator)
         return self.generate(z, randn(shape, generator), randn(shape, generator))
 
@@ -282,7 +282,7 @@ class LearnedJPEG(Differentiable[JPEGParams]):
         self.network = shape.build()
 
     def sample(self, shape: Shape, *, generator: Randomness) -> LearnedJPEGParams:
-        """Draws latents and generates qualities; differentiable in the weights."""
+        """Draws latents ``(B, latent)`` and generates qualities; differentiable in the weights."""
         return self.generate(randn((shape[0], self.config.latent), generator))
 
     def generate(self, z: Tensor) -> LearnedJPEGParams:
@@ -333,7 +333,7 @@ class ConstantBlur(KernelBlur):
         self.logits = nn.Parameter(torch.zeros(config.size**2))
 
     def sample(self, shape: Shape, *, generator: Randomness) -> BlurParams:
-        """Repeats the kernel for each sample; differentiable in it."""
+        """Repeats the kernel to ``(B, 1, K, K)``; differentiable in it."""
         size = self.config.size
         kernel = _scaled(self.logits.sigmoid().view(1, 1, size, size))
         return BlurParams(kernel.expand(shape[0], -1, -1, -1))
@@ -374,7 +374,7 @@ class ConstantJPEG(Differentiable[JPEGParams]):
         self.logit = nn.Parameter(torch.zeros(()))
 
     def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
-        """Repeats the quality for each sample; differentiable in it."""
+        """Repeats the quality to ``(B,)``; differentiable in it."""
         return JPEGParams((100 * self.logit.sigmoid()).expand(shape[0]))
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:

@@ -81,7 +81,7 @@ class ReadShotNoise(Differentiable[ReadShotParams]):
         self.config = ReadShotNoise.Config(law or ReadShotLaw(), signal_gradient)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> ReadShotParams:
-        """Draws levels and noise."""
+        """Draws levels, with shape (B, 1, 1, 1), and noise, with the given shape."""
         read, shot = self.config.law.levels(shape[0], generator)
         eps_read, eps_shot = randn(shape, generator), randn(shape, generator)
         return ReadShotParams(read.view(-1, 1, 1, 1), shot.view(-1, 1, 1, 1), eps_read, eps_shot)
@@ -135,7 +135,7 @@ class GaussianNoise(Differentiable[GaussianNoiseParams]):
         self.config = GaussianNoise.Config(sigma)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> GaussianNoiseParams:
-        """Draws levels and noise."""
+        """Draws levels, with shape (B,), and noise, with the given shape."""
         low, high = self.config.sigma
         sigma = uniform(shape[:1], low, high, generator)
         return GaussianNoiseParams(sigma, randn(shape, generator))
@@ -185,7 +185,7 @@ class PoissonNoise(Degradation[PoissonNoiseParams]):
         self.config = PoissonNoise.Config(gain)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> PoissonNoiseParams:
-        """Draws gains and uniform numbers."""
+        """Draws gains, with shape (B,), and uniform numbers, with the given shape."""
         low, high = self.config.gain
         gain = uniform(shape[:1], low, high, generator)
         return PoissonNoiseParams(gain, rand(shape, generator))

@@ -129,7 +129,7 @@ def _widen(x: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def _correlate(x: Tensor, kernel: Tensor) -> Tensor:
-    """Correlates (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H-k+1, W-k+1)."""
+    """Correlates ``(B, C, H, W)`` with ``(B, 1, k, k)`` to ``(B, C, H-k+1, W-k+1)``: no border."""
     b, c, h, w = x.shape
     groups = kernel.expand(-1, c, -1, -1).reshape(b * c, 1, *kernel.shape[-2:])
     y = F.conv2d(x.reshape(1, b * c, h, w), groups, groups=b * c)
@@ -137,7 +137,7 @@ def _correlate(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _convolve_fft(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves (B, C, H, W) with (B, 1, k, k) where the kernel fits: (B, C, H-k+1, W-k+1)."""
+    """Convolves ``(B, C, H, W)`` with ``(B, 1, k, k)`` to ``(B, C, H-k+1, W-k+1)``: no border."""
     h, w = x.shape[-2:]
     # The circular convolution wraps around in the first k - 1 rows and columns only: cut away.
     size = (_smooth(h), _smooth(w))

@@ -200,11 +200,11 @@ class _Codec:
         self.rounding, self.chroma, self.exact = rounding, chroma, exact
 
     def grey(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Passes (B, 1, H, W) in [0, 1] through the codec."""
+        """Passes ``(B, 1, H, W)`` in [0, 1] through the codec."""
         return ((self.plane(x * 255 - 128, tables[0]) + 128) / 255).clamp(0, 1)
 
     def colour(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Passes (B, 3, H, W) in [0, 1] through the codec."""
+        """Passes ``(B, 3, H, W)`` in [0, 1] through the codec."""
         height, width = x.shape[-2:]
         # libjpeg replicates columns before it averages chroma, and rows after (up to the second of a pair).
         x = _replicate(x, -height % self.step, -width % (8 * self.step))
@@ -218,7 +218,7 @@ class _Codec:
         return y
 
     def plane(self, p: Tensor, table: Tensor) -> Tensor:
-        """Quantises planes (B, P, H, W), centred at 0, with tables (B, 64)."""
+        """Quantises planes ``(B, P, H, W)``, centred at 0, with tables ``(B, 64)``."""
         b, n, height, width = p.shape
         p = _replicate(p, -height % 8, -width % 8)
         rows, columns = p.shape[-2] // 8, p.shape[-1] // 8
@@ -230,7 +230,7 @@ class _Codec:
         return _crop(p, height, width).clamp(-128, 127)
 
     def enlarge(self, chroma: Tensor, height: int, width: int) -> Tensor:
-        """Brings chroma (B, 2, h, w) to at least the size of the image."""
+        """Brings chroma ``(B, 2, h, w)`` to at least the size of the image."""
         if self.step == 1:
             return chroma
         # Only true samples are interpolated, not those that fill the last block.
@@ -300,13 +300,13 @@ def _tables(q: Tensor, table: Table) -> tuple[Tensor, Tensor]:
 
 
 def _mix(matrix: Tensor, planes: Tensor) -> Tensor:
-    """Applies a matrix (m, n) to the channels of planes (B, n, h, w)."""
+    """Applies a matrix ``(m, n)`` to the channels of planes ``(B, n, h, w)``."""
     b, _, h, w = planes.shape
     return (matrix @ planes.flatten(2)).reshape(b, -1, h, w)
 
 
 def _halve(planes: Tensor) -> Tensor:
-    """Averages 2x2 pixels of planes (B, P, H, W), whose width is a multiple of 16."""
+    """Averages 2x2 pixels of planes ``(B, P, H, W)``, whose width is a multiple of 16."""
     b, n, h, w = planes.shape
     # Both passes together take half the time of avg_pool2d.
     rows = planes.reshape(b, n, h // 2, 2, w).sum(3)
@@ -338,7 +338,7 @@ def _dct(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _pairs(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Returns the matrix (16, 8) that adds pairs of neighbours and divides by 4."""
+    """Returns the matrix ``(16, 8)`` that adds pairs of neighbours and divides by 4."""
     with torch.inference_mode(False):
         pair = torch.full((2, 1), 0.25, dtype=dtype, device=device)
         return torch.kron(torch.eye(8, dtype=dtype, device=device), pair)

@@ -202,7 +202,7 @@ def _turns(uniform: Tensor, probability: Tensor) -> Tensor:
 
 
 def _middle(x: Tensor, weight: Tensor, size: int, centring: Centring) -> Tensor:
-    """Returns the position of each path that belongs on the middle pixel, complex (B,)."""
+    """Returns the position of each path that belongs on the middle pixel, complex, with shape (B,)."""
     if centring == "full":
         return x.mean(1)
     if centring == "centroid":

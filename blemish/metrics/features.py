@@ -52,7 +52,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps images in [0, 1], (B, C, H, W), to float32 features, (B, D)."""
+        """Maps images in [0, 1], ``(B, C, H, W)``, to float32 features, ``(B, D)``."""
         ...
 
 

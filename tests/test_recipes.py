@@ -157,6 +157,10 @@ def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset
         assert getattr(stage, "quality_bias", 0.0) == 0.0
         assert getattr(stage, "normalise", False) is False
         assert getattr(stage, "compact", False) is False
+        # The codec of Shin & Song.
+        assert getattr(stage, "rounding", "cubic") == "cubic"
+        assert getattr(stage, "table", "continuous") == "continuous"
+        assert getattr(stage, "chroma", "nearest") == "nearest"
         network = getattr(stage, "network", c.prior.network)
         assert (network.output_gain, network.residual_scale) == (1.0, 0.1)
 
@@ -191,6 +195,7 @@ def test_small_presets_say_what_stabilises_them() -> None:
     assert blur.compact
     assert jpeg.mask_bias < 0
     assert noise.network.output_gain < 1
+    assert (jpeg.table, jpeg.chroma) == ("integer", "bilinear")
     # The samples start near grey.
     assert c.prior.network.output_gain < 1
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
@@ -245,7 +250,8 @@ def test_consistency_belongs_to_bncr_gan() -> None:
 def test_ambient_gan_is_told_the_damage(name: str) -> None:
     preset = "ffhq128" if name.startswith("ffhq/") else "cifar10"
     run = configure("ambient-gan", preset, name[-1])
-    assert run.system.degradation == simulator(name).config
+    codec = {"table": "continuous", "chroma": "nearest"}
+    assert run.system.degradation == simulator(name, **codec).config
     assert run.data.setting == name
 
 

@@ -189,7 +189,7 @@ def test_generators_are_judged_on_a_larger_batch(multiple: int) -> None:
     assert [len(y) for y in seen[1:]] == [4, 4]
 
 
-def test_every_preset_doubles_the_generated_batch() -> None:
+def test_the_papers_preset_doubles_the_generated_batch() -> None:
     assert configure("bncr-gan", "cifar10").system.batch_multiple == 2
 
 

@@ -29,9 +29,11 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..functional.jpeg import Chroma, Table
 from .base import Degradation
 from .blur import Blur
 from .compose import Chain, Identity, Partial
@@ -104,22 +106,32 @@ def setting(name: str) -> Degradation[Any]:
     Raises:
         ValueError: If there is no such setting.
     """
-    return _build(name, simulated=False)
+    return _build(name, JPEG, simulated=False)
 
 
-def simulator(name: str) -> Degradation[Any]:
+def simulator(
+    name: str, *, table: Table = "integer", chroma: Chroma = "bilinear"
+) -> Degradation[Any]:
     """Builds the same distribution with differentiable JPEG and a bank of motion kernels.
 
     Arguments:
         name: The name of a setting.
+        table: The tables of the differentiable JPEG; see :func:`~blemish.functional.jpeg.jpeg`.
+        chroma: How it enlarges subsampled colour.
 
     Raises:
         ValueError: If there is no such setting.
     """
-    return _build(name, simulated=True)
+
+    def codec(law: QualityLaw) -> DifferentiableJPEG:
+        return DifferentiableJPEG(law, table=table, chroma=chroma)
+
+    return _build(name, codec, simulated=True)
 
 
-def _build(name: str, *, simulated: bool) -> Degradation[Any]:
+def _build(
+    name: str, codec: Callable[[QualityLaw], Degradation[Any]], *, simulated: bool
+) -> Degradation[Any]:
     prefix, _, letter = name.rpartition("/")
     family = _FAMILIES.get(prefix or "cifar10")
     row = _TABLE.get(letter)
@@ -131,8 +143,7 @@ def _build(name: str, *, simulated: bool) -> Degradation[Any]:
     if row.noise:
         stages.append(ReadShotNoise())
     if row.quality:
-        law = QualityLaw(*row.quality)
-        stages.append(DifferentiableJPEG(law) if simulated else JPEG(law))
+        stages.append(codec(QualityLaw(*row.quality)))
     if row.fraction < 1:
         stages = [Partial(stage, row.fraction) for stage in stages]
     return Chain(stages or [Identity()])

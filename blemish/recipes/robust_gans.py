@@ -46,7 +46,7 @@ def ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
         raise ValueError(
             "ambient-gan must be told the damage: give --setting, for example --setting N"
         )
-    return _run("ambient-gan", preset, setting, simulator(setting).config)
+    return _run("ambient-gan", preset, setting, _told(_preset(preset), setting))
 
 
 def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
@@ -56,13 +56,13 @@ def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
     It has no model of noise and no masks: in A (clean) and R (noise alone), as without a setting, it
     blurs and compresses every generated image, though none of the observed ones is.
     """
-    size = _preset(preset).kernel
+    shape = _preset(preset)
     letter = (setting or "N").rpartition("/")[2]
     stages: list[Any] = []
     if letter not in "HIJKLMST":
-        stages.append(ConstantBlur.Config(size=size))
+        stages.append(ConstantBlur.Config(size=shape.kernel))
     if letter not in "BCDEFG":
-        stages.append(ConstantJPEG.Config())
+        stages.append(ConstantJPEG.Config(table=shape.table, chroma=shape.chroma))
     return _run("p-ambient-gan", preset, setting, *stages)
 
 
@@ -168,12 +168,18 @@ def _noise(preset: Preset) -> LearnedNoise.Config:
     )
 
 
+def _told(preset: Preset, setting: str) -> Any:
+    return simulator(setting, table=preset.table, chroma=preset.chroma).config
+
+
 def _jpeg(preset: Preset) -> LearnedJPEG.Config:
     return LearnedJPEG.Config(
         latent=preset.latent,
         hidden=preset.hidden,
         quality_bias=preset.quality_bias,
         mask_bias=preset.mask_bias,
+        table=preset.table,
+        chroma=preset.chroma,
     )
 
 

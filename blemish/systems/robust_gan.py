@@ -84,8 +84,7 @@ class RobustGAN(System):
         * The diversity of the noise compares the noise at the clean image, not at the blurred one.
         * The consistencies are means over pixels, with weights that carry no gradient.
         * Borders are reflected, and kernels that do not sum to 1 are left so.
-        * Differentiable JPEG is the nearest to libjpeg; the codec of Shin & Song is a choice of
-          :class:`~blemish.degradations.LearnedJPEG`.
+        * Differentiable JPEG is the codec of Shin & Song, whom it cites, in the paper's presets.
 
         What is chosen about the damaged data stands in :mod:`blemish.degradations.settings`.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["decode", "encode", "kind", "override"]
+__all__ = ["complete", "decode", "encode", "kind", "override"]
 
 Kinds = Mapping[str, type]
 
@@ -72,12 +73,32 @@ def decode(data: Any, kinds: Kinds) -> Any:
     return kinds[name](**values)
 
 
+def complete(data: Any, like: Any) -> Any:
+    """Adds the fields that JSON values lack, at their defaults: an older version did not know them.
+
+    Arguments:
+        data: What :func:`encode` returned.
+        like: A configuration that says which fields there are. Where it is of another kind, the data stay as they are.
+    """
+    if isinstance(like, tuple) and isinstance(data, list):
+        pairs = itertools.zip_longest(data, like[: len(data)])
+        return [complete(item, model) for item, model in pairs]
+    same = isinstance(data, Mapping) and data.get("type") == kind(type(like))
+    if not same or not dataclasses.is_dataclass(like):
+        return data
+    known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
+    present = {name: complete(item, known.get(name)) for name, item in data.items()}
+    absent = {f.name: encode(_default(f)) for f in dataclasses.fields(like) if not _is_required(f)}
+    return {**absent, **present}
+
+
 def override(config: Any, path: str, text: str) -> Any:
     """Returns a configuration with one field changed, as the command line's ``--set training.batch=64`` does.
 
     Arguments:
         config: A dataclass.
-        path: Field names joined by dots.
+        path: Field names joined by dots; a member of a list of groups is named by its number, as in
+            ``system.degradation.stages.0.mask_bias``.
         text: The new value; it is read as the type of the field.
 
     Raises:
@@ -91,15 +112,37 @@ def override(config: Any, path: str, text: str) -> Any:
         )
     current = getattr(config, head)
     if rest:
-        if not dataclasses.is_dataclass(current):
-            raise ValueError(f"{head!r} is {current!r}: it has no field {rest!r}")
-        return dataclasses.replace(config, **{head: override(current, rest, text)})
+        return dataclasses.replace(config, **{head: _override_inside(current, head, rest, text)})
+    if _is_groups(current):
+        raise ValueError(f"{head!r} is {_numbered(head, current)}")
     hint = typing.get_type_hints(type(config))[head]
     if dataclasses.is_dataclass(current) and not _is_none(text, hint):
         raise ValueError(
             f"{head!r} is a group of fields; set one of {', '.join(f.name for f in dataclasses.fields(current))}"
         )
     return dataclasses.replace(config, **{head: _parse(text, hint, head)})
+
+
+def _override_inside(value: Any, name: str, path: str, text: str) -> Any:
+    """Returns a group, or a list of groups, with the field at a path within it changed."""
+    if _is_groups(value):
+        number, _, rest = path.partition(".")
+        if not number.isdecimal() or int(number) >= len(value) or not rest:
+            raise ValueError(f"{name!r} has no field {path!r}: it is {_numbered(name, value)}")
+        i = int(number)
+        return (*value[:i], override(value[i], rest, text), *value[i + 1 :])
+    if not dataclasses.is_dataclass(value):
+        raise ValueError(f"{name!r} is {value!r}: it has no field {path!r}")
+    return override(value, path, text)
+
+
+def _is_groups(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(dataclasses.is_dataclass, value))
+
+
+def _numbered(name: str, groups: tuple[Any, ...]) -> str:
+    members = ", ".join(f"{name}.{i} ({kind(type(group))})" for i, group in enumerate(groups))
+    return f"a list of groups; set a field of {members}"
 
 
 def _parse(text: str, hint: Any, name: str) -> Any:
@@ -161,6 +204,11 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
         and field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING
     )
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _nearest(name: str, names: typing.Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from blemish.configuration import decode, encode, kind, override
+from blemish.configuration import complete, decode, encode, kind, override
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def test_says_what_is_wrong_in_a_file(data: dict[str, object], message: str) -> 
 
 def get(value: object, path: str) -> object:
     for name in path.split("."):
-        value = getattr(value, name)
+        value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
     return value
 
 
@@ -108,6 +108,9 @@ SET = [
     ("enabled", "False", False),
     ("enabled", "0", False),
     ("name", "a=b, c", "a=b, c"),
+    ("stages.0.range", "0.25,0.5", (0.25, 0.5)),
+    ("stages.0.law.high", "2", 2.0),
+    ("stages.1.sizes", "9", (9,)),
 ]
 
 
@@ -147,6 +150,16 @@ def test_setting_a_field_of_several_types(path: str, text: str, value: object) -
         ("law.hihg", "1", "Law has no field 'hihg'.*did you mean 'high'.*it has low, high, sizes"),
         ("lew.high", "1", "Blur has no field 'lew'.*did you mean 'law'"),
         ("law", "1", "'law' is a group of fields; set one of low, high, sizes"),
+        (
+            "stages",
+            "1",
+            r"'stages' is a list of groups; set a field of stages.0 \(Noise\), stages.1",
+        ),
+        ("stages.2.low", "1", r"'stages' has no field '2.low'.*stages.1 \(Law\)"),
+        ("stages.-1.low", "1", "'stages' has no field '-1.low'"),
+        ("stages.low", "1", "'stages' has no field 'low'"),
+        ("stages.1", "1", "'stages' has no field '1'"),
+        ("stages.1.lwo", "1", "Law has no field 'lwo'.*did you mean 'low'"),
         ("name.first", "1", "'name' is 'blur': it has no field 'first'"),
         ("law.low", "wide", "low='wide' cannot be read as float"),
         ("law.sizes", "3,x", "sizes='x' cannot be read as int"),
@@ -174,6 +187,25 @@ def test_says_what_is_wrong_in_a_setting(path: str, text: str, message: str) -> 
 def test_says_what_does_not_fit_several_types(path: str, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         override(Noise(), path, text)
+
+
+def test_fields_that_an_older_version_did_not_know_take_their_defaults() -> None:
+    whole = encode(config())
+    old = encode(config())
+    del old["padding"], old["extra"], old["law"]["high"], old["stages"][1]["sizes"]
+    new = complete(old, config())
+    assert new == {**whole, "extra": {}, "stages": [whole["stages"][0], encode(Law(2.0))]}
+    assert "padding" not in old
+    # What is no field any more stays, so that it is not overlooked.
+    assert complete({**whole, "gone": 1}, config()) == {**whole, "gone": 1}
+    # The defaults are the classes', not those of the other configuration.
+    assert complete({"type": "Law", "low": 0.0}, Law(1.0, 5.0)) == encode(Law(0.0))
+
+
+@pytest.mark.parametrize("data", [[], 5, None, {"type": "Law", "low": 1}, [{"type": "Law"}]])
+def test_what_is_of_another_kind_is_not_completed(data: Any) -> None:
+    assert complete(data, Noise()) == data
+    assert complete(data, (Noise(), Noise())) == data
 
 
 def test_union_spellings_are_read_alike() -> None:

@@ -24,7 +24,7 @@ from blemish import cli
 from blemish.commands import sample, train
 from blemish.data import Images
 from blemish.degradations import LearnedBlur, freeze, setting
-from blemish.recipes import configure
+from blemish.recipes import RECIPES, configure
 from blemish.runs import Run, change, load, observed_images, start
 
 
@@ -96,6 +96,33 @@ def test_training_on_a_setting_is_training_on_its_frozen_copies() -> None:
 def test_a_resumed_run_equals_an_unbroken_one(finished: Run, tmp_path: Path) -> None:
     half = change(finished.config, {"training.images": "16"})
     start(half, tmp_path / "a", device="cpu", silent=True)
+    start(finished.config, tmp_path / "a", device="cpu", resume=True, silent=True)
+    assert_same(tmp_path / "a", finished.folder)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resumes_to_the_same_bits(recipe: str, tmp_path: Path) -> None:
+    whole = tiny(recipe, **{"training.images": "16"})
+    half = change(whole, {"training.images": "8"})
+    start(whole, tmp_path / "unbroken", device="cpu", silent=True)
+    start(half, tmp_path / "broken", device="cpu", silent=True)
+    start(whole, tmp_path / "broken", device="cpu", resume=True, silent=True)
+    assert_same(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def test_a_checkpoint_of_an_older_version_resumes(finished: Run, tmp_path: Path) -> None:
+    half = change(finished.config, {"training.images": "16"})
+    start(half, tmp_path / "a", device="cpu", silent=True)
+    for file in (tmp_path / "a" / "checkpoints").glob("*/state.json"):
+        state = json.loads(file.read_text())
+        # As if these fields had come later; their defaults leave everything as it was.
+        del state["config"]["data"]["random_crop"]
+        del state["config"]["system"]["discriminator_rate"]
+        del state["config"]["system"]["degradation"]["stages"][0]["normalise"]
+        file.write_text(json.dumps(state))
+    faster = change(finished.config, {"system.discriminator_rate": "2"})
+    with pytest.raises(ValueError, match=r"discriminator_rate was 1.0 and is 2.0"):
+        start(faster, tmp_path / "a", device="cpu", resume=True, silent=True)
     start(finished.config, tmp_path / "a", device="cpu", resume=True, silent=True)
     assert_same(tmp_path / "a", finished.folder)
 
@@ -211,10 +238,15 @@ def test_train_writes_a_run_and_its_report(tmp_path: Path) -> None:
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = {**ARGUMENTS, "dry_run": True, "overrides": ["system.lr=0.5"]}
+    arguments = {
+        **ARGUMENTS,
+        "dry_run": True,
+        "overrides": ["system.lr=0.5", "system.degradation.stages.2.mask_bias=-3.5"],
+    }
     assert train.run("bncr-gan", out=tmp_path / "r", **arguments) == 0
     text = capsys.readouterr().out
     assert '"lr": 0.5' in text
+    assert text.count('"mask_bias": -3.5') == 1
     assert "FLOP" in text
     assert not (tmp_path / "r").exists()
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configuration import encode
+from ..configuration import complete, encode
 from .checkpoint import (
     Checkpoint,
     find_checkpoint,
@@ -173,7 +173,9 @@ def _is_run(path: Path) -> bool:
 
 def _differences(config: RunConfig, folder: Path, out: Path, state: Mapping[str, Any]) -> list[str]:
     """Refuses a changed configuration in the same folder, returns the changes for another."""
-    before = _flatten(state["config"])
+    known = state["config"]
+    parts = {name: complete(known[name], getattr(config, name)) for name in ("data", "system")}
+    before = _flatten({**known, **parts})
     after = _flatten(_identity(config))
     changes = [
         f"{name} was {before.get(name)!r} and is {after.get(name)!r}"

@@ -36,7 +36,7 @@ def test_lossless_formats_give_rgb_exactly(kind):
     pixels = random_pixels(9, 14, 3)
     data = encoded(picture(pixels, "RGB"), kind, **LOSSLESS[kind])
     assert torch.equal(decode(data), torch.from_numpy(pixels).permute(2, 0, 1))
-    assert peek(data) == (3, 9, 14)
+    assert peek(io.BytesIO(data)) == (3, 9, 14)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
@@ -46,7 +46,7 @@ def test_grey_and_bilevel_stay_grey(kind):
     bits = Image.fromarray(pixels).convert("1", dither=Image.Dither.NONE)
     data = encoded(bits, kind)
     assert decode(data).equal(torch.from_numpy(np.where(pixels >= 128, 255, 0)[None]).byte())
-    assert peek(data) == (1, 9, 14)
+    assert peek(io.BytesIO(data)) == (1, 9, 14)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -56,7 +56,7 @@ def test_jpeg_is_near(mode):
     image = grey.convert("RGB").convert("CMYK") if mode == "CMYK" else grey.convert(mode)
     data = encoded(image, "JPEG", quality=98)
     decoded = decode(data)
-    assert peek(data) == tuple(decoded.shape) == (1 if mode == "L" else 3, 24, 16)
+    assert peek(io.BytesIO(data)) == tuple(decoded.shape) == (1 if mode == "L" else 3, 24, 16)
     assert_close(decoded.float(), torch.from_numpy(ramp).expand_as(decoded).float(), atol=6, rtol=0)
 
 
@@ -91,7 +91,7 @@ def test_sixteen_bits_are_scaled_by_257(kind):
     data = encoded(Image.fromarray(levels), kind)
     expected = torch.from_numpy(np.round(levels / 257)[None]).byte()
     assert decode(data).equal(expected)
-    assert peek(data) == (1, 256, 256)
+    assert peek(io.BytesIO(data)) == (1, 256, 256)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
@@ -124,8 +124,47 @@ def test_exif_orientation_is_applied(kind, orientation):
     data = encoded(Image.fromarray(pixels), kind, **options, **LOSSLESS.get(kind, {"quality": 99}))
     expected = torch.from_numpy(TURNED[orientation](pixels).copy())
     decoded = decode(data)
-    assert peek(data)[1:] == tuple(expected.shape)
+    assert peek(io.BytesIO(data))[1:] == tuple(expected.shape)
     assert_close(decoded[0].float(), expected.float(), rtol=0, atol=3 if kind == "JPEG" else 0)
+
+
+def _chunks(data: bytes) -> list[bytes]:
+    found, start = [], 8
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        found.append(data[start:end])
+        start = end
+    return found
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_found():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(random_pixels(200, 300, 3), "RGB"), exif=exif)
+    chunks = _chunks(data)
+    last = [chunk for chunk in chunks if chunk[4:8] == b"eXIf"]
+    moved = [chunk for chunk in chunks if chunk[4:8] != b"eXIf"]
+    assert len(last) == 1
+    data = data[:8] + b"".join([*moved[:-1], *last, moved[-1]])
+    assert peek(io.BytesIO(data)) == tuple(decode(data).shape) == (3, 300, 200)
+
+
+class Counted(io.BytesIO):
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.count += len(found)
+        return found
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_a_look_at_a_large_picture_reads_its_header_alone(kind):
+    data = encoded(picture(random_pixels(600, 600, 3), "RGB"), kind)
+    assert len(data) > 100_000
+    file = Counted(data)
+    assert peek(file) == (3, 600, 600)
+    assert 0 < file.count < 20_000
 
 
 @pytest.mark.parametrize(

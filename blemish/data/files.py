@@ -11,11 +11,12 @@ least two, the number of the topmost subfolder in sorted order; else none.
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, final
+from typing import Any, BinaryIO, cast, final
 
 from torch import Tensor
 
@@ -45,8 +46,8 @@ class Pictures(Source):
         self.channels, self.size = 3, None
 
     @abc.abstractmethod
-    def data(self, index: int) -> bytes:
-        """Returns the content of one file."""
+    def open(self, index: int) -> BinaryIO:
+        """Opens one file, which is seekable."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,15 +62,20 @@ class Pictures(Source):
 
     def read(self, index: int) -> Tensor:
         """Decodes one picture as it is, uint8, with shape (1, H, W) or (3, H, W)."""
-        return decode(self._content(index))
+        with self._opened(index) as file:
+            content = file.read()
+        return decode(content)
 
     def peek(self, index: int) -> tuple[int, int, int]:
         """Returns the picture's shape (C, H, W), from its header."""
-        return peek(self._content(index))
+        with self._opened(index) as file:
+            return peek(file)
 
-    def _content(self, index: int) -> bytes:
+    @contextlib.contextmanager
+    def _opened(self, index: int) -> Iterator[BinaryIO]:
         try:
-            return self.data(index)
+            with self.open(index) as file:
+                yield file
         # The last two are zlib's and zipfile's words for damaged or encrypted members.
         except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raise BadImage(str(error) or type(error).__name__) from error
@@ -94,9 +100,9 @@ class Folder(Pictures):
         parsed = _parse(catalogue.read_bytes(), str(catalogue)) if catalogue.is_file() else None
         super().__init__(str(path), names, parsed)
 
-    def data(self, index: int) -> bytes:
-        """Returns the content of one file."""
-        return (self.root / self.names[index]).read_bytes()
+    def open(self, index: int) -> BinaryIO:
+        """Opens one file."""
+        return (self.root / self.names[index]).open("rb")
 
 
 @final
@@ -126,9 +132,9 @@ class Archive(Pictures):
             parsed = _parse(self.archive.read("dataset.json"), f"dataset.json in {path}")
         super().__init__(str(path), names, parsed)
 
-    def data(self, index: int) -> bytes:
-        """Returns the content of one member."""
-        return self.archive.read(self.names[index])
+    def open(self, index: int) -> BinaryIO:
+        """Opens one member."""
+        return cast("BinaryIO", self.archive.open(self.names[index]))
 
 
 def _is_picture(name: str) -> bool:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -79,19 +79,25 @@ def decode(data: bytes) -> Tensor:
         raise BadImage(_one_line(error)) from error
 
 
-def peek(data: bytes) -> tuple[int, int, int]:
-    """Returns the shape (C, H, W) that :func:`decode` would give, from the picture's header alone.
+def peek(file: BinaryIO) -> tuple[int, int, int]:
+    """Returns the shape (C, H, W) that :func:`decode` would give, and reads no more than it needs.
+
+    Arguments:
+        file: An open picture, at its beginning; it must be seekable.
 
     Raises:
         BadImage: If the header is broken or of an unknown kind.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=[_format(data)]) as image:
-            if _must_be_decoded(image.format, data):
+        kind = _format(file.read(12))
+        decoded = kind == "TIFF" or (kind == "PNG" and _has_metadata(file))
+        file.seek(0)
+        with Image.open(file, formats=[kind]) as image:
+            if decoded:
                 channels, height, width = from_pillow(image).shape
                 return channels, height, width
             width, height = image.size
-            if image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            if kind != "PNG" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
             return (1 if image.mode in _GREY else 3), height, width
     except (BadImage, MemoryError):
@@ -224,10 +230,19 @@ def _array(image: Image.Image) -> Tensor:
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
-def _must_be_decoded(kind: str | None, data: bytes) -> bool:
-    """Whether the orientation is known only after decoding: TIFF, and PNG with any metadata."""
-    marks = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-    return kind == "TIFF" or (kind == "PNG" and any(mark in data for mark in marks))
+def _has_metadata(file: BinaryIO) -> bool:
+    """Whether a PNG may hold an orientation; it may stand behind the pixels, which are skipped."""
+    keywords = (b"Raw profile type", b"XML:com.adobe.xmp")
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        start = file.tell()
+        text = kind in (b"tEXt", b"zTXt", b"iTXt") and file.read(20).startswith(keywords)
+        if kind == b"eXIf" or text:
+            return True
+        # The chunk's data and its checksum.
+        file.seek(start + length + 4)
+    return False
 
 
 def _format(data: bytes) -> str:

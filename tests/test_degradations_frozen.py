@@ -23,6 +23,7 @@ from blemish.degradations import (
     Identity,
     LearnedBlur,
     as_transform,
+    batch_for,
     degrade_batch,
     freeze,
     setting,
@@ -48,10 +49,18 @@ def test_rounding_to_bytes_goes_to_the_nearest_and_clips() -> None:
 @pytest.mark.parametrize("name", ["A", "N", "Q"])
 def test_a_frozen_copy_does_not_depend_on_the_batch_size(name: str) -> None:
     d, images = setting(name), _images()
-    copies = [freeze(d, images, seed=3, batch=batch) for batch in (1, 3, 500)]
+    copies = [freeze(d, images, seed=3, batch=batch) for batch in (1, 3, None)]
     assert copies[0].dtype == torch.uint8
     assert torch.equal(copies[0], copies[1])
     assert torch.equal(copies[0], copies[2])
+
+
+@pytest.mark.parametrize(
+    ("size", "batch"),
+    [((32, 32), 500), ((128, 128), 64), ((512, 1024), 2), ((4000, 6000), 1)],
+)
+def test_large_images_are_damaged_in_small_batches(size: tuple[int, int], batch: int) -> None:
+    assert batch_for(size) == batch
 
 
 def test_a_frozen_copy_is_each_image_with_its_own_randomness() -> None:

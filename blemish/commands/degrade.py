@@ -24,14 +24,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import Glyphs, Source, open_source
-from ..degradations import Degradation, degrade_batch, setting
+from ..degradations import Degradation, batch_for, degrade_batch, setting
 from ..functional.random import generators_for
 from ..runs import Run, load
 from ..types import Params
 
 __all__ = ["find_degradation", "run"]
 
-_BATCH = 500
 _LISTING = "params.jsonl"
 _KEYS = {"file", "source", "degradation", "seed", "index", "drawn"}
 _NOISE = ("eps", "eps_read", "eps_shot", "u", "z")
@@ -287,8 +286,8 @@ def _folded(path: PurePosixPath) -> str:
 
 
 def _batches(images: Source) -> Iterator[list[int]]:
-    """Yields runs of neighbours; images of different sizes go one by one."""
-    step = 1 if images.size is None else _BATCH
+    """Yields runs of neighbours that fit in memory; images of different sizes go one by one."""
+    step = 1 if images.size is None else batch_for(images.size)
     for start in range(0, len(images), step):
         yield list(range(start, min(start + step, len(images))))
 

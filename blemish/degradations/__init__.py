@@ -6,7 +6,7 @@ from ..networks import KINDS as NETWORKS
 from .base import Degradation, Differentiable, Linear
 from .blur import Blur, BlurParams
 from .compose import Chain, ChainParams, Fixed, Identity, Partial, PartialParams, is_differentiable
-from .frozen import FrozenSource, degrade_batch, freeze, to_uint8
+from .frozen import FrozenSource, batch_for, degrade_batch, freeze, to_uint8
 from .jpeg import JPEG, DifferentiableJPEG, JPEGParams
 from .laws import KINDS as LAWS
 from .laws import (
@@ -64,6 +64,7 @@ __all__ = [
     "ReadShotParams",
     "Transform",
     "as_transform",
+    "batch_for",
     "degrade_batch",
     "freeze",
     "is_differentiable",

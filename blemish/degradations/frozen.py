@@ -17,7 +17,16 @@ from ..functional.random import generators_for
 from ..types import Params
 from .base import Degradation
 
-__all__ = ["FrozenSource", "degrade_batch", "freeze", "to_uint8"]
+__all__ = ["FrozenSource", "batch_for", "degrade_batch", "freeze", "to_uint8"]
+
+# Blur, noise and JPEG together hold about 100 bytes for each pixel, noise and spectra included.
+_PIXELS = 2**20
+_LARGEST_BATCH = 500
+
+
+def batch_for(size: tuple[int, int]) -> int:
+    """Returns how many images of a height and width are damaged at once, in about 100 MB."""
+    return max(1, min(_LARGEST_BATCH, _PIXELS // (size[0] * size[1])))
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -51,7 +60,7 @@ def freeze(
     images: Tensor,
     *,
     seed: int,
-    batch: int = 500,
+    batch: int | None = None,
     progress: Callable[[Iterator[int]], Iterator[int]] = iter,
 ) -> Tensor:
     """Damages a whole data set in memory.
@@ -60,12 +69,14 @@ def freeze(
         degradation: A degradation on the CPU.
         images: 8-bit images, with shape (N, C, H, W).
         seed: The seed of the copy.
-        batch: How many images are damaged at once; the result does not depend on it.
+        batch: How many images are damaged at once; the result does not depend on it. None chooses
+            by their size, see :func:`batch_for`.
         progress: Wraps the iteration over batches, for a progress bar.
 
     Returns:
         The damaged 8-bit images, with shape (N, C, H / scale, W / scale).
     """
+    batch = batch or batch_for((images.shape[2], images.shape[3]))
     parts = []
     for start in progress(iter(range(0, len(images), batch))):
         rows = images[start : start + batch]

@@ -7,7 +7,7 @@ import copy
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from training_toy import SIZE, Toy, toy_config
 
 from blemish.functional.random import Randomness, rand
+from blemish.recipes import configure
 from blemish.systems.base import Group, Phase, System
 from blemish.training.config import TrainingConfig
 from blemish.training.cost import estimate
@@ -232,6 +233,17 @@ def test_cost_counts_double_backward_and_leaves_the_system_alone() -> None:
     # Real and fake, forward and both backward passes; and the gradient penalty's own two sweeps.
     assert one.flops["D"] > 6 * forward
     assert vars(system).keys() == vars(Toy.Config().build()).keys()
+
+
+def test_cost_of_lazy_terms_is_their_mean() -> None:
+    config = configure("gan", "tiny")
+    flops = {}
+    for every in (1, 2, 4):
+        system = replace(config.system, r1_every=every).build()
+        flops[every] = estimate(system, config, (3, 16, 16)).flops["D"]
+    penalised, plain = flops[1], 2 * flops[2] - flops[1]
+    assert plain < penalised
+    assert flops[4] == (penalised + 3 * plain) / 4
 
 
 def test_processes_share_rows_and_average_what_they_hold() -> None:

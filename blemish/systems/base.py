@@ -50,6 +50,7 @@ class Phase:
         every: The phase runs once in this many iterations.
         start: The first iteration in which the phase runs.
         average: Whether the moving averages of the parts are updated after it.
+        period: After how many iterations the losses have the same terms again (lazy regularisation).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Phase:
     every: int = 1
     start: int = 0
     average: bool = False
+    period: int = 1
 
 
 class Strength(NamedTuple):

@@ -166,7 +166,13 @@ class RobustGAN(System):
             groups += (Group("degradation", c.degradation_rate),)
         return (
             Phase("G", groups, c.lr, c.betas, start=1, average=True),
-            Phase("D", (Group("discriminator", c.discriminator_rate),), c.lr, c.betas),
+            Phase(
+                "D",
+                (Group("discriminator", c.discriminator_rate),),
+                c.lr,
+                c.betas,
+                period=c.r1_every,
+            ),
         )
 
     @property

@@ -1,7 +1,8 @@
 r"""What an iteration costs, before a run: parameters, FLOPs, memory.
 
 Phases are run once on the CPU with a small batch of b images and scaled to the configured batch B: multiplications grow with the
-batch, and so do the tensors that a backward pass keeps. A phase that runs every k iterations counts 1/k.
+batch, and so do the tensors that a backward pass keeps. A phase that runs every k iterations counts 1/k; of one whose losses have
+their terms in turn, the mean over a period counts.
 
 .. math:: \mathrm{memory} \approx 4 P + 4 P_{\mathrm{trained}} + 8 \sum_j P_j + 4 P_{\mathrm{parts}}
           + \frac{B}{b} \max_j A_j
@@ -93,11 +94,13 @@ def estimate(system: System, config: RunConfig, image_shape: Sequence[int]) -> C
     flops, kept = {}, 0
     players = [Player(system, phase) for phase in system.phases]
     for player in players:
-        phase = player.phase
-        with _Flops() as counter, _kept_bytes(system) as saved:
-            player.step(_terms(system, batch, generator, phase.start), team)
-        flops[phase.name] = counter.total * (training.batch / small) / phase.every
-        kept = max(kept, saved())
+        phase, counted = player.phase, 0
+        for iteration in range(phase.start, phase.start + phase.period):
+            with _Flops() as counter, _kept_bytes(system) as saved:
+                player.step(_terms(system, batch, generator, iteration), team)
+            counted += counter.total
+            kept = max(kept, saved())
+        flops[phase.name] = counted * (training.batch / small) / (phase.period * phase.every)
     trained = [sum(_bytes(p) for p in player.parameters.values()) for player in players]
     averaged = sum(_bytes(p) for p in nn.ModuleDict(dict(system.parts)).parameters())
     return Cost(

@@ -34,6 +34,7 @@ __all__ = [
     "recipes",
     "runs",
     "systems",
+    "train",
     "training",
     "types",
 ]

@@ -1,6 +1,6 @@
 """The command line: parses, calls one function of :mod:`blemish.commands`, prints errors.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage; 130 stopped by Ctrl-C, as in every shell tool. An error is one line on stderr that names
+Exit codes: 0 done, 1 failed, 2 wrong usage; 130 stopped by Ctrl-C (or SIGTERM). An error is one line on stderr that names
 the value at fault and says what to do; ``BLEMISH_DEBUG=1`` shows the traceback instead.
 """
 
@@ -130,7 +130,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="A folder or ZIP of images, CIFAR-10 or IDX files, or 'glyphs'.", metavar="SOURCE"
+            help="A folder or ZIP of images, CIFAR-10 or IDX files, a Hub id, or 'glyphs'.",
+            metavar="SOURCE",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run's folder.", metavar="RUN")],
@@ -219,7 +220,9 @@ def sample(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the numbered pictures in DIR, and the grid."),
+        typer.Option(
+            "--overwrite", help="Replace the pictures of the same numbers in DIR, and the grid."
+        ),
     ] = False,
 ) -> Any:
     """Draw clean images from a trained run.

@@ -220,12 +220,14 @@ def start(
         The run, and how it ended.
 
     Raises:
-        ValueError: If the images are not of the shape that the networks make, in one line; and what
-            :func:`blemish.training.loop.train` raises.
+        ValueError: If the images are not of the shape that the networks make, or the run would lie
+            among them, in one line; and what :func:`blemish.training.loop.train` raises.
     """
     out = Path(out)
     # What takes long, opening and damaging the images, comes after all that can be wrong without them.
     check(config, out, resume=resume, device=device)
+    if images is None:
+        _check_apart(config.data.source, out)
     system = build(config)
     _check_side(config, system)
     if images is None:
@@ -266,6 +268,16 @@ def start(
 def _first(images: Images | StreamedImages, count: int = GRID) -> Tensor:
     draw = ImageBatches(images, min(count, len(images)), 0, ahead=0)
     return draw.at(0)
+
+
+def _check_apart(source: str, out: Path) -> None:
+    """Refuses a run's folder among the images: its sample grids would be taken for some of them."""
+    data, folder = Path(source).expanduser().resolve(), out.expanduser().resolve()
+    if data.is_dir() and folder.is_relative_to(data):
+        raise ValueError(
+            f"the run's folder {out} lies inside the images' folder {source}, where its sample grids "
+            "would be taken for images; choose a folder outside"
+        )
 
 
 def _check_side(config: RunConfig, system: System) -> None:

@@ -237,6 +237,30 @@ def test_train_writes_a_run_and_its_report(tmp_path: Path) -> None:
     assert load(tmp_path / "r").config.training.images == 16
 
 
+def test_a_run_is_not_written_among_its_images(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.new("RGB", (16, 16), (i, i, i)).save(tmp_path / f"{i}.png")
+    arguments = {**ARGUMENTS, "data": str(tmp_path), "setting": None}
+    for out in (tmp_path, tmp_path / "a" / ".." / "r"):
+        with pytest.raises(ValueError, match="lies inside the images' folder"):
+            train.run("gan", out=out, **arguments)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_stopped_run_has_the_exit_code_of_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train.start
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        run, result = whole(*args, **options)
+        return run, replace(result, finished=False)
+
+    monkeypatch.setattr(train, "start", stopped)
+    assert train.run("gan", out=tmp_path / "r", **ARGUMENTS) == 130
+    assert not (tmp_path / "r" / "report.html").exists()
+
+
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = {
         **ARGUMENTS,
@@ -416,6 +440,10 @@ def test_samples_replace_numbered_pictures_only_when_asked(finished: Run, tmp_pa
     with pytest.raises(FileExistsError, match="--overwrite"):
         sample.run(finished.folder, count=2, **{**base, "seed": 2})
     assert (folder / "000000.png").read_bytes() == before
+    with pytest.raises(FileExistsError, match=r"holds 000002.png \(1 in all\), which 2 images"):
+        sample.run(finished.folder, count=2, overwrite=True, **{**base, "seed": 2})
+    assert (folder / "000000.png").read_bytes() == before
+    (folder / "000002.png").unlink()
     sample.run(finished.folder, count=2, overwrite=True, **{**base, "seed": 2})
     names = sorted(f.name for f in folder.iterdir())
     assert names == ["000000.png", "0000000016.png", "000001.png", "mine.png"]

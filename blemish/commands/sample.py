@@ -42,7 +42,7 @@ def run(
         count: The number of images.
         seed: The seed.
         grid: The file for one picture with all of them, or None; it ends in ``.png``.
-        overwrite: Whether numbered pictures in the folder, and the grid's file, are replaced.
+        overwrite: Whether pictures of the same numbers, and the grid's file, are replaced.
 
     Returns:
         0.
@@ -51,13 +51,13 @@ def run(
         ValueError: If an argument does not fit; in one line.
         FileExistsError: If something is there and may not be replaced.
     """
-    _check_outputs(out, grid, overwrite=overwrite)
+    _check_outputs(out, grid, count=count, overwrite=overwrite)
     loaded = load(run)
     prior = loaded.prior if isinstance(loaded, Run) else loaded
     if not isinstance(prior, Prior):
         raise ValueError(f"{run} holds a {type(prior).__name__}; give a run or a prior")
     if out is not None:
-        _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
     kept, start = [], 0
     for images in _progress(_batches(prior, count, seed=seed), total=count):
         if out is not None:
@@ -93,10 +93,12 @@ def _batches(prior: Prior, count: int, *, seed: int) -> Iterator[Tensor]:
         yield images
 
 
-def _check_outputs(out: Path | None, grid: Path | None, *, overwrite: bool) -> None:
+def _check_outputs(out: Path | None, grid: Path | None, *, count: int, overwrite: bool) -> None:
     if grid is not None and grid.suffix.lower() != ".png":
         raise ValueError(f"--grid {grid}: the picture is written as PNG; end the name in .png")
     if overwrite:
+        if out is not None:
+            _check_others(out, count)
         return
     if out is not None and out.exists() and any(out.iterdir()):
         raise FileExistsError(
@@ -107,12 +109,15 @@ def _check_outputs(out: Path | None, grid: Path | None, *, overwrite: bool) -> N
         raise FileExistsError(f"{grid} exists; give --overwrite to replace it")
 
 
-def _clear(out: Path) -> None:
-    """Makes the folder, and deletes the numbered pictures of an earlier, perhaps longer, call."""
-    out.mkdir(parents=True, exist_ok=True)
-    for file in list(out.iterdir()):
-        if _PICTURE.fullmatch(file.name):
-            file.unlink()
+def _check_others(out: Path, count: int) -> None:
+    """Refuses to mix new pictures with older ones, which are perhaps no samples: none is deleted."""
+    numbered = [f.name for f in out.iterdir() if _PICTURE.fullmatch(f.name)] if out.exists() else []
+    others = sorted(name for name in numbered if int(name.removesuffix(".png")) >= count)
+    if others:
+        raise FileExistsError(
+            f"{out} holds {others[0]} ({len(others)} in all), which {count} images would not replace; "
+            "remove them, or choose another folder"
+        )
 
 
 def _write(images: Tensor, out: Path, start: int) -> None:

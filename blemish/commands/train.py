@@ -60,7 +60,10 @@ def run(
         overrides: Changes, each ``key=value``.
 
     Returns:
-        0; 1 when the run was stopped or diverged.
+        0; 130 when the run was stopped by Ctrl-C or SIGTERM, and has been saved.
+
+    Raises:
+        ValueError: If an argument does not fit, or the run diverged; in one line.
     """
     config = configure(recipe, preset, setting)
     _check_size(config, size)
@@ -87,7 +90,7 @@ def run(
         raise ValueError(str(error)) from error
     if result.main and result.finished:
         _report(out)
-    return 0 if result.finished else 1
+    return 0 if result.finished else 130
 
 
 def describe(config: RunConfig) -> str:

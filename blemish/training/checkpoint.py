@@ -125,7 +125,7 @@ def find_checkpoint(path: Path) -> Path:
     found = latest_checkpoint(path)
     if found is None:
         raise FileNotFoundError(
-            f"there is no whole checkpoint in {path / 'checkpoints'}; give a run's folder or start without --resume"
+            f"there is no whole checkpoint in {path / 'checkpoints'}; give the folder of a run, or start another one"
         )
     return found
 

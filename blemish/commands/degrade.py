@@ -27,6 +27,7 @@ from ..data import Glyphs, Source, open_source
 from ..degradations import Degradation, batch_for, degrade_batch, setting
 from ..functional.random import generators_for
 from ..runs import Run, load
+from ..training.progress import waiting
 from ..types import Params
 
 __all__ = ["find_degradation", "run"]
@@ -72,7 +73,8 @@ def run(
         FileExistsError: If the output exists and may not be replaced.
     """
     degradation = find_degradation(what)
-    images = open_source(source, mixed=True, skip_bad=skip_bad)
+    with waiting("reading images") as tell:
+        images = open_source(source, mixed=True, skip_bad=skip_bad, progress=tell)
     single = output.suffix.lower() in _PICTURES
     if params is None:
         params = output.with_suffix(".jsonl") if single else output / _LISTING

@@ -28,6 +28,7 @@ from ..functional.kernels import disk_radius
 from ..functional.random import generator_for
 from ..metrics import Extractor, extract, frechet, sharpness, train_classifier, wasserstein1
 from ..runs import Run, load
+from ..training.progress import waiting
 from .sample import sample_images
 
 __all__ = ["run"]
@@ -66,7 +67,8 @@ def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
     _train(out, seed=seed, images=images)
     print("Measuring and drawing")
     runs = {name: load(out / name) for name in RECIPES}
-    summary, page = evaluate(runs, _features(runs["gan"]), seed=seed)
+    with waiting("measuring and drawing"):
+        summary, page = evaluate(runs, _features(runs["gan"]), seed=seed)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (out / "report.html").write_text(page)
     print(_table(summary))

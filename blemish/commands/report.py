@@ -7,6 +7,7 @@ from pathlib import Path
 from ..configuration import encode
 from ..evaluation import Record, report_page
 from ..runs import Run, load
+from ..training.progress import waiting
 
 __all__ = ["run"]
 
@@ -29,7 +30,8 @@ def run(run: Path, *, out: Path | None) -> int:
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
     if not (run / "prior").is_dir() or not (run / "degradation").is_dir():
         raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")
-    page = report_page(_record(loaded))
+    with waiting("drawing"):
+        page = report_page(_record(loaded))
     out = out or run / "report.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")

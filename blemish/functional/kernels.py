@@ -55,12 +55,13 @@ def disk(radius: Tensor, size: int) -> Tensor:
     Returns:
         Kernels that sum to 1, with shape (B, 1, k, k) and the dtype of radius.
     """
-    # Differences of areas cancel; float64 keeps them exact to 1e-15.
-    r = radius.double().clamp_min(1e-3).reshape(-1, 1, 1)
+    # Differences of areas cancel; float64 keeps them exact to 1e-15. Apple's GPUs have none.
+    wide = (radius.cpu() if radius.device.type == "mps" else radius).double()
+    r = wide.clamp_min(1e-3).reshape(-1, 1, 1)
     edges = torch.arange(_odd(size) + 1, device=r.device, dtype=r.dtype) - size / 2
     area = _corner_area(edges.reshape(1, 1, -1), edges.reshape(1, -1, 1), r)
     covered = area.diff(dim=-1).diff(dim=-2).clamp_min(0)
-    return _normalise(covered)[:, None].to(radius.dtype)
+    return _normalise(covered)[:, None].to(radius)
 
 
 def gaussian(sigma: Tensor, size: int) -> Tensor:

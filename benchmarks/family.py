@@ -23,6 +23,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from blemish.data import Images, load_images, open_source
 from blemish.degradations import freeze, setting, to_uint8
 from blemish.functional.random import generator_for
 from blemish.metrics import effnet_lite0, extract, frechet, wasserstein1
+from blemish.priors import Prior
 from blemish.recipes import configure
 from blemish.runs import Run, change, start
 
@@ -200,25 +202,28 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def picture(sources: dict[str, Sources], folder: Path, seed: int) -> Image.Image:
-    """Returns a row for each setting: degraded images, samples of its recipes, clean images."""
+def picture(sources: dict[str, Sources], cells: list[Cell], folder: Path) -> Image.Image:
+    """Returns a row for each data, setting and seed of which all cells are trained.
+
+    A row shows degraded images, samples of each recipe in the order of the cells, clean images.
+    """
+    groups: dict[tuple[str, str, int], list[Prior]] = {}
+    for row, members in groupby(cells, lambda cell: (cell.data, cell.setting, cell.seed)):
+        runs = [folder / cell.name for cell in members]
+        if all((run / "prior").exists() for run in runs):
+            groups[row] = [load(run).prior for run in runs]
+    width = max(len(priors) for priors in groups.values())
     rows = []
-    for data, source in sources.items():
-        for letter, recipes in SETTINGS.items():
-            runs = [folder / Cell(data, letter, recipe, seed).name for recipe in recipes]
-            if not all((run / "prior").exists() for run in runs):
-                continue
-            priors = [load(run).prior for run in runs]
-            channels, *shape = priors[0].shape
-            frozen = torch.from_numpy(np.load(folder / f"{data}-{letter}-{seed}.npy"))
-            truth = clean(source.test, shape[0], channels)
-            panels = [
-                pick(frozen, "shown"),
-                *(sample_images(prior, SHOWN, seed=seed) for prior in priors),
-                *(torch.ones(SHOWN, channels, *shape) for _ in range(3 - len(priors))),
-                pick(truth, "shown"),
-            ]
-            rows.append(torch.cat([_tile(panel[:SHOWN]) for panel in panels], dim=2))
+    for (data, letter, seed), priors in groups.items():
+        channels, *shape = priors[0].shape
+        frozen = torch.from_numpy(np.load(folder / f"{data}-{letter}-{seed}.npy"))
+        panels = [
+            pick(frozen, "shown"),
+            *(sample_images(prior, SHOWN, seed=seed) for prior in priors),
+            *(torch.ones(SHOWN, channels, *shape) for _ in range(width - len(priors))),
+            pick(clean(sources[data].test, shape[0], channels), "shown"),
+        ]
+        rows.append(torch.cat([_tile(panel[:SHOWN]) for panel in panels], dim=2))
     pixels = (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     return Image.fromarray(pixels.numpy()).resize(
         (2 * pixels.shape[1], 2 * pixels.shape[0]), Image.Resampling.NEAREST
@@ -271,13 +276,13 @@ def main() -> None:
     cells = [
         Cell(data, letter, recipe, seed)
         for seed in a.seeds
-        for letter in a.settings
         for data in sources
+        for letter in a.settings
         for recipe in SETTINGS[letter]
         if not a.recipes or recipe in a.recipes
     ]
     if a.picture:
-        picture(sources, a.runs, a.seeds[0]).save(a.picture)
+        picture(sources, cells, a.runs).save(a.picture)
         return
     a.out.mkdir(parents=True, exist_ok=True)
     a.runs.mkdir(parents=True, exist_ok=True)

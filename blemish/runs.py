@@ -233,17 +233,13 @@ def start(
     if images is None:
         images = observed_images(config.data, seed=config.seed, workers=workers, silent=silent)
     _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
-    training = config.training
     batches = ImageBatches(
         images,
-        training.batch,
         config.seed,
         flip=config.data.flip,
         random_crop=config.data.random_crop,
+        stride=config.training.batch,
     )
-
-    def observed(images_seen: int, batch: int) -> Tensor:
-        return batches.at(images_seen)
 
     def report(state: State) -> None:
         if not (out / "observed.png").exists():
@@ -252,7 +248,7 @@ def start(
 
     result = train(
         system,
-        observed,
+        batches,
         config,
         out,
         resume=resume or None,
@@ -266,8 +262,7 @@ def start(
 
 
 def _first(images: Images | StreamedImages, count: int = GRID) -> Tensor:
-    draw = ImageBatches(images, min(count, len(images)), 0, ahead=0)
-    return draw.at(0)
+    return ImageBatches(images, 0, ahead=0)(0, min(count, len(images)))
 
 
 def _check_apart(source: str, out: Path) -> None:

@@ -117,18 +117,37 @@ def test_a_resumed_run_sees_what_an_unbroken_one_sees(streamed):
     def batches() -> ImageBatches:
         source = MemorySource(numbered(10), title="numbers", names="n")
         images = open_images(source, memory=0 if streamed else 10**6)
-        return ImageBatches(images, 4, seed=5, flip=True)
+        return ImageBatches(images, seed=5, flip=True)
 
-    unbroken = batches().iterate()
+    unbroken = batches().iterate(4)
     expected = [next(unbroken) for _ in range(9)]
-    resumed = batches().iterate(images_seen=4 * 4)
+    resumed = batches().iterate(4, images_seen=4 * 4)
     assert all(torch.equal(next(resumed), batch) for batch in expected[4:])
 
 
-def test_processes_share_the_batch_of_one_process():
-    images = Images(numbered(10))
-    whole = ImageBatches(images, 6, seed=0, flip=True).at(18)
-    shares = [ImageBatches(images, 6, seed=0, flip=True, rank=r, world=3).at(18) for r in range(3)]
-    assert torch.equal(torch.cat(shares), whole)
-    with pytest.raises(ValueError, match="cannot be shared by 4"):
-        ImageBatches(images, 6, seed=0, world=4)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_processes_share_the_batches_of_one_process(streamed):
+    source = MemorySource(numbered(10), title="numbers", names="n")
+    images = open_images(source, memory=0 if streamed else 10**6)
+    whole = ImageBatches(images, seed=0, flip=True)
+    shares = [ImageBatches(images, seed=0, flip=True, stride=6) for _ in range(3)]
+    for start in (0, 6, 12, 18):
+        parts = [share(start + 2 * rank, 2) for rank, share in enumerate(shares)]
+        assert torch.equal(torch.cat(parts), whole(start, 6))
+
+
+def test_what_is_read_ahead_is_what_is_asked_for_next():
+    begun = []
+
+    class Watched:
+        def __len__(self) -> int:
+            return 10
+
+        def begin(self, draw):
+            begun.append(draw.indices.tolist())
+            return lambda: draw.indices
+
+    batches = ImageBatches(Watched(), seed=0, stride=4, ahead=2)
+    for start in range(1, 41, 4):
+        assert len(batches(start, 2)) == 2
+    assert begun == [batch_indices(10, 2, start, 0).tolist() for start in range(1, 49, 4)]

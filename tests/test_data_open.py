@@ -126,9 +126,9 @@ def test_broken_files_are_named_or_skipped(tmp_path, place, memory):
 def test_a_file_that_breaks_later_is_named_when_it_is_read(tmp_path):
     cut = png(pixels(0, 64, 64))[:-2000]
     source = open_source(write(tmp_path, {"a.png": png(pixels(1, 64, 64)), "b.png": cut}), memory=0)
-    batches = ImageBatches(open_images(source, memory=0), 2, seed=0)
+    batches = ImageBatches(open_images(source, memory=0), seed=0)
     with pytest.raises(ValueError, match=r"^b\.png cannot be read .*--skip-bad"):
-        batches.at(0)
+        batches(0, 2)
     assert len(open_source(tmp_path, memory=0, skip_bad=True)) == 1
 
 
@@ -161,9 +161,9 @@ def test_mixed_sizes_are_allowed_on_request(tmp_path, memory):
     assert "various sizes" in source.describe()
     with pytest.raises(ValueError, match="different sizes"):
         load_images(source)
-    crops = ImageBatches(open_images(source, random_crop=8), 2, seed=0, random_crop=True)
-    assert torch.equal(crops.at(0), crops.at(0))
-    assert crops.at(0).shape == (2, 3, 8, 8)
+    crops = ImageBatches(open_images(source, random_crop=8), seed=0, random_crop=True)
+    assert torch.equal(crops(0, 2), crops(0, 2))
+    assert crops(0, 2).shape == (2, 3, 8, 8)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "b/../../a.png", "c:a.png"])

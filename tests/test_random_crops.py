@@ -41,7 +41,7 @@ def _config(folder: Path, letter: str | None = None, **changes: str) -> RunConfi
 def _batches(config: RunConfig) -> ImageBatches:
     images = observed_images(config.data, seed=config.seed)
     assert isinstance(images, StreamedImages)
-    return ImageBatches(images, 6, config.seed, random_crop=True)
+    return ImageBatches(images, config.seed, random_crop=True)
 
 
 def _places(batch: Tensor) -> dict[int, tuple[int, int]]:
@@ -58,7 +58,7 @@ def _places(batch: Tensor) -> dict[int, tuple[int, int]]:
 @pytest.mark.parametrize("grid", [True, False])
 def test_crops_lie_on_the_grid_and_differ_over_epochs(folder: Path, grid: bool) -> None:
     batches = _batches(_config(folder, **{"data.keep_jpeg_grid": str(grid)}))
-    epochs = [_places(batches.at(6 * epoch)) for epoch in range(24)]
+    epochs = [_places(batches(6 * epoch, 6)) for epoch in range(24)]
     corners = torch.tensor([[epoch[i] for i in range(6)] for epoch in epochs])
     assert bool((corners % 8 == 0).all()) == grid
     room = torch.tensor(SIZES) - 16
@@ -73,9 +73,9 @@ def test_crops_lie_on_the_grid_and_differ_over_epochs(folder: Path, grid: bool) 
 
 def test_another_reader_begins_anywhere_and_sees_the_same(folder: Path) -> None:
     one, other = _batches(_config(folder)), _batches(_config(folder))
-    seen = [one.at(progress) for progress in range(0, 30, 6)]
-    assert torch.equal(other.at(18), seen[3])
-    assert torch.equal(other.at(24), seen[4])
+    seen = [one(progress, 6) for progress in range(0, 30, 6)]
+    assert torch.equal(other(18, 6), seen[3])
+    assert torch.equal(other(24, 6), seen[4])
 
 
 def test_a_resumed_run_on_crops_equals_an_unbroken_one(folder: Path, tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_whole_photographs_are_damaged_and_cropped_then(tmp_path: Path) -> None:
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "one.png")
     config = replace(_config(tmp_path, "J"), seed=5)
     images = observed_images(config.data, seed=5)
-    batches = ImageBatches(images, 1, 5, random_crop=True)
+    batches = ImageBatches(images, 5, random_crop=True)
     damaged = degrade_batch(setting("J"), pixels[None], [0], seed=5)[0][0] / 255
     corners = set()
     for progress in range(6):
-        crop = batches.at(progress)[0]
+        crop = batches(progress, 1)[0]
         places = [(t, u) for t in range(0, 25, 8) for u in range(0, 41, 8)]
         found = [p for p in places if torch.equal(damaged[:, p[0] :, p[1] :][:, :16, :16], crop)]
         assert len(found) == 1
@@ -124,4 +124,4 @@ def test_what_random_crops_do_not_go_with_is_named(folder: Path, changes: dict[s
 def test_a_photograph_smaller_than_the_crop_is_named(folder: Path) -> None:
     images = observed_images(_config(folder, **{"data.size": "48"}).data, seed=0)
     with pytest.raises(ValueError, match=r"smaller than the crop 48x48; choose a smaller one"):
-        ImageBatches(images, 6, 0, random_crop=True).at(0)
+        ImageBatches(images, 0, random_crop=True)(0, 6)

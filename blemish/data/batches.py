@@ -17,10 +17,9 @@ u from U[0, 1): at multiples of 8 pixels, so that the blocks of a JPEG file stay
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, final
 
 import torch
@@ -56,15 +55,6 @@ class Draw:
     indices: Tensor
     flips: Tensor | None = None
     corners: Tensor | None = None
-
-    def rows(self, start: int, stop: int) -> Draw:
-        """Returns a part of the batch."""
-        return replace(
-            self,
-            indices=self.indices[start:stop],
-            flips=None if self.flips is None else self.flips[start:stop],
-            corners=None if self.corners is None else self.corners[start:stop],
-        )
 
 
 def batch_indices(n_images: int, batch: int, images_seen: int, seed: int) -> Tensor:
@@ -290,74 +280,59 @@ def open_images(
 class ImageBatches:
     """The batches of a run, as a function of progress; the next ones are read ahead.
 
+    Several processes share a batch by asking for different stretches of the same walk.
+
     Arguments:
         images: Where images are read from.
-        batch: The number of images in a batch, over all processes.
         seed: The seed of the run.
         flip: Whether half of the images are mirrored.
         random_crop: Whether crops start at random corners (streamed images with a crop only).
-        rank: This process, in [0, world).
-        world: The number of processes; it divides the batch.
+        stride: How far the next batch starts behind this one, which is what is read ahead; None
+            means where this one ends.
         ahead: The number of batches that are read ahead.
-
-    Raises:
-        ValueError: If the processes cannot share the batch.
     """
 
     def __init__(
         self,
         images: ImageReader,
-        batch: int,
         seed: int,
         *,
         flip: bool = False,
         random_crop: bool = False,
-        rank: int = 0,
-        world: int = 1,
+        stride: int | None = None,
         ahead: int = 2,
     ) -> None:
-        if batch < 1 or batch % world:
-            raise ValueError(
-                f"a batch of {batch} cannot be shared by {world} processes; make it a multiple"
-            )
-        self.images, self.size, self.seed = images, batch, seed
-        self.flip, self.random_crop, self.rank, self.world = flip, random_crop, rank, world
-        self.ahead = ahead
-        self._coming: OrderedDict[int, Callable[[], Tensor]] = OrderedDict()
+        self.images, self.seed = images, seed
+        self.flip, self.random_crop = flip, random_crop
+        self.stride, self.ahead = stride, ahead
+        self._coming: dict[tuple[int, int], Callable[[], Tensor]] = {}
 
-    def at(self, images_seen: int) -> Tensor:
-        """Returns this process's share of the batch that starts at some progress.
+    def __call__(self, images_seen: int, batch: int) -> Tensor:
+        """Returns the batch that starts at some progress.
 
         Arguments:
-            images_seen: The number of images seen before, over all processes.
+            images_seen: The number of images before the first of this batch.
+            batch: The number B of images.
 
         Returns:
-            Images in [0, 1], float32, with shape (B / world, C, H, W).
+            Images in [0, 1], float32, with shape (B, C, H, W).
         """
-        wanted = [images_seen + k * self.size for k in range(self.ahead + 1)]
-        self._coming = OrderedDict(
-            (seen, self._coming.get(seen) or self.images.begin(self.draw(seen))) for seen in wanted
-        )
-        return self._coming.pop(images_seen)()
+        stride = self.stride or batch
+        wanted = [(images_seen + k * stride, batch) for k in range(self.ahead + 1)]
+        self._coming = {key: self._coming.get(key) or self._begin(*key) for key in wanted}
+        return self._coming.pop(wanted[0])()
 
-    def draw(self, images_seen: int) -> Draw:
-        """Returns which images this process's share holds, and how they are shown."""
-        whole = draw(
-            len(self.images),
-            self.size,
-            images_seen,
-            self.seed,
-            flip=self.flip,
-            random_crop=self.random_crop,
-        )
-        share = self.size // self.world
-        return whole.rows(self.rank * share, (self.rank + 1) * share)
-
-    def iterate(self, images_seen: int = 0) -> Iterator[Tensor]:
+    def iterate(self, batch: int, images_seen: int = 0) -> Iterator[Tensor]:
         """Yields batches ``(B, C, H, W)`` without end, from some progress on."""
         while True:
-            yield self.at(images_seen)
-            images_seen += self.size
+            yield self(images_seen, batch)
+            images_seen += self.stride or batch
+
+    def _begin(self, images_seen: int, batch: int) -> Callable[[], Tensor]:
+        crop = self.random_crop
+        return self.images.begin(
+            draw(len(self.images), batch, images_seen, self.seed, flip=self.flip, random_crop=crop)
+        )
 
 
 def _walk(

@@ -47,7 +47,10 @@ class Batches(Protocol):
     """A source of observed images, as a function of progress."""
 
     def __call__(self, images_seen: int, batch: int) -> Tensor:
-        """Returns the global batch that follows the first ``images_seen`` images: in [0, 1], with shape (batch, C, H, W)."""
+        """Returns the images that follow the first ``images_seen`` ones: in [0, 1], with shape (batch, C, H, W).
+
+        Each of several processes asks for its own rows of the global batch; so an image is a function of its position alone.
+        """
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,9 @@ def _run_phases(
 def _iterate(run: Run, batches: Batches) -> None:
     """One iteration: draw, prepare, one turn for each phase."""
     state, team, training = run.state, run.team, run.state.config.training
-    batch = team.rows(batches(state.images, training.batch))
+    rows = team.rows(training.batch)
+    observed = batches(state.images + rows.start, len(rows))
+    batch = observed.to(team.device, non_blocking=True)
     stream = generator_for(state.config.seed, "train", state.images, device=team.device)
     generator = team.share(stream)
     after = state.images + training.batch

@@ -46,10 +46,10 @@ class Team:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    def rows(self, batch: Tensor) -> Tensor:
-        """Returns this process's rows of a global batch, on its device."""
-        share = batch.shape[0] // self.world
-        return batch[self.rank * share : (self.rank + 1) * share].to(self.device, non_blocking=True)
+    def rows(self, batch: int) -> range:
+        """Returns the numbers of this process's rows of a global batch."""
+        share = batch // self.world
+        return range(self.rank * share, (self.rank + 1) * share)
 
     def share(self, generator: torch.Generator) -> Randomness:
         """Returns this process's share of a generator that all processes hold in the same state."""

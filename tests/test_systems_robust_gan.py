@@ -18,6 +18,7 @@ from blemish.networks import ResNetDiscriminator, ResNetGenerator
 from blemish.priors import GANPrior
 from blemish.recipes import RECIPES, configure
 from blemish.systems import KINDS, RobustGAN, System
+from blemish.systems.base import Strength
 
 TERMS: dict[str, set[str]] = {
     "gan": set(),
@@ -403,6 +404,31 @@ def test_no_recipe_starts_with_a_runaway_strength(recipe: str, preset: str) -> N
     assert bool(strengths) == any(True for _ in system.degradation.parameters())
     for name, strength in strengths.items():
         assert strength.sane[0] <= strength.value <= strength.sane[1], name
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small16", "cifar10"])
+def test_a_flat_discriminator_is_noticed(preset: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        system: RobustGAN = configure("gan", preset).system.build()
+    batch = rand((4, *system.prior.shape), generator_for("observed"))
+
+    def slope() -> Strength:
+        system.losses("D", batch, generator_for("slope"), 0)
+        return system.strengths()["discriminator_slope"]
+
+    fresh = slope()
+    assert fresh.sane[0] <= fresh.value <= fresh.sane[1]
+    real = (2 * (batch * (255 / 256) - 0.5)).requires_grad_()
+    (gradient,) = torch.autograd.grad(system.discriminator(real).sum(), real)
+    norm = gradient.square().sum(dim=(1, 2, 3)).mean().sqrt()
+    assert_close(fresh.value, norm.item(), rtol=0.1, atol=0)  # at images without the noise in 1/128
+    nn.init.constant_(
+        system.discriminator.blocks[-1].conv2.bias, -1e3
+    )  # no unit is active any more
+    dead = slope()
+    assert dead.value == 0 < dead.sane[0]
+    assert "gone flat" in dead.beyond
 
 
 def test_wide_fresh_kernels_widen_their_range_and_no_other() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..functional.random import Randomness
 
-__all__ = ["Group", "Phase", "Strength", "System"]
+__all__ = ["RUNNING_AWAY", "Group", "Phase", "Strength", "System"]
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,21 @@ class Phase:
     period: int = 1
 
 
+RUNNING_AWAY = "the learned degradation may be running away"
+
+
 class Strength(NamedTuple):
-    """A learned strength and the range in which it is plausible.
+    """A quantity to watch, such as a learned strength, and the range in which it is plausible.
 
     Attributes:
         value: The mean since the last report.
         sane: The lowest and the highest plausible value.
+        beyond: What it may mean that the value is beyond them.
     """
 
     value: float
     sane: tuple[float, float]
+    beyond: str = RUNNING_AWAY
 
 
 class System(nn.Module, abc.ABC):
@@ -125,5 +130,8 @@ class System(nn.Module, abc.ABC):
         """
 
     def strengths(self) -> dict[str, Strength]:
-        """Returns learned strengths since the last call, for the log and its warnings."""
+        """Returns learned strengths, and what else is to be watched, since the last call.
+
+        They are for the log and its warnings.
+        """
         return {}

@@ -20,6 +20,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,7 @@ from ..losses import (
 from ..networks import ResNetDiscriminator
 from ..priors import GANPrior
 from ..types import Params
-from .base import Group, Phase, Strength, System
+from .base import RUNNING_AWAY, Group, Phase, Strength, System
 
 __all__ = ["RobustGAN"]
 
@@ -62,6 +63,12 @@ _SANE = {
     "sigma_shot": (0.0, 0.3),
     "quality": (5.0, 100.0),
     "kernel_sum": (0.8, 1.25),
+    "discriminator_slope": (1e-3, math.inf),
+}
+
+_BEYOND = {
+    "discriminator_slope": "the discriminator has gone flat and teaches the generators nothing; "
+    "start again with a lower system.discriminator_rate or system.lr",
 }
 
 
@@ -203,6 +210,9 @@ class RobustGAN(System):
     def strengths(self) -> dict[str, Strength]:
         """Returns the mean learned strengths since the last call, with their sane ranges.
 
+        The slope of the discriminator is among them, the norm of its gradient at observed images:
+        where its activations have died, it is 0, and nothing is learned any more.
+
         A range holds at least the strength that the fresh weights had, give or take a quarter: only
         what runs away from there is a reason to warn. As fresh weights are a function of the seed,
         a resumed run has the ranges of an unbroken one.
@@ -211,7 +221,11 @@ class RobustGAN(System):
         means = {name: torch.stack(v).mean().item() for name, v in self._strengths.items()}
         self._strengths.clear()
         return {
-            name: Strength(v, _widened(sane.get(name, (0.0, 1.0)), self._fresh.get(name)))
+            name: Strength(
+                v,
+                _widened(sane.get(name, (0.0, 1.0)), self._fresh.get(name)),
+                _BEYOND.get(name, RUNNING_AWAY),
+            )
             for name, v in means.items()
         }
 
@@ -253,8 +267,11 @@ class RobustGAN(System):
             terms |= self._stage_losses(stage, drawn, x)
             if any(True for _ in stage.parameters()):
                 for name, value in drawn.summary().items():
-                    self._strengths.setdefault(name, []).append(value.detach().mean())
+                    self._watch(name, value)
         return terms
+
+    def _watch(self, name: str, value: Tensor) -> None:
+        self._strengths.setdefault(name, []).append(value.detach().mean())
 
     def _stage_losses(self, stage: nn.Module, params: Params, x: Tensor) -> dict[str, Tensor]:
         if isinstance(stage, LearnedBlur) and isinstance(params, LearnedBlurParams):
@@ -321,7 +338,9 @@ class RobustGAN(System):
         real = real.requires_grad_()
         logits = self.discriminator(real)
         terms = self._adversarial(logits, fake)
-        return {**terms, "r1": c.r1 * c.r1_every * r1_penalty(logits, real)}
+        penalty = r1_penalty(logits, real)
+        self._watch("discriminator_slope", penalty.sqrt())
+        return {**terms, "r1": c.r1 * c.r1_every * penalty}
 
     def _adversarial(self, logits_real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         with self.autocast():

@@ -126,7 +126,7 @@ class Journal:
             if not low <= value <= high and name not in run.warned:
                 run.warned.append(name)
                 messages.append(
-                    f"{name} is {value:.4g}, outside its sane range [{low:g}, {high:g}]: the learned degradation may be running away"
+                    f"{name} is {value:.4g}, outside its sane range [{low:g}, {high:g}]: {strength.beyond}"
                 )
                 self.progress.say(f"warning at {run.state.images:,} images: {messages[-1]}")
         return strengths, messages

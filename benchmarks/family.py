@@ -176,6 +176,7 @@ def table(folder: Path) -> str:
     lines = ["| data | setting | degraded images | plain GAN | robust GAN | AmbientGAN | order |"]
     lines.append("|---|---|---|---|---|---|---|")
     for data in sorted({cell["data"] for cell in cells}):
+        seeds = sorted({cell["seed"] for cell in cells if cell["data"] == data})
         for letter, (plain, robust, *told) in SETTINGS.items():
             found = {
                 (cell["recipe"], cell["seed"]): cell
@@ -184,17 +185,16 @@ def table(folder: Path) -> str:
             }
             if not found:
                 continue
-            seeds = sorted({seed for _, seed in found})
             pairs = [(found.get((plain, s)), found.get((robust, s))) for s in seeds]
             holds = [b["frechet"] < a["frechet"] for a, b in pairs if a and b]
             row = [
                 data,
                 letter,
-                _numbers([c for (_, s), c in found.items() if s in seeds], "degraded_frechet")[:1],
+                _numbers([*found.values()], "degraded_frechet")[:1],
                 _numbers([found.get((plain, s)) for s in seeds]),
                 _numbers([found.get((robust, s)) for s in seeds]),
                 _numbers([found.get((told[0], s)) for s in seeds]) if told else ["-"],
-                [f"{sum(holds)} of {len(holds)}"],
+                [f"{sum(holds)} of {len(holds)}" if holds else "-"],
             ]
             lines.append(
                 "| " + " | ".join(x if isinstance(x, str) else " / ".join(x) for x in row) + " |"
@@ -212,6 +212,8 @@ def picture(sources: dict[str, Sources], cells: list[Cell], folder: Path) -> Ima
         runs = [folder / cell.name for cell in members]
         if all((run / "prior").exists() for run in runs):
             groups[row] = [load(run).prior for run in runs]
+    if not groups:
+        raise SystemExit(f"no setting has all of these cells trained in {folder}; train them first")
     width = max(len(priors) for priors in groups.values())
     rows = []
     for (data, letter, seed), priors in groups.items():

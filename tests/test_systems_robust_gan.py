@@ -423,9 +423,8 @@ def test_a_flat_discriminator_is_noticed(preset: str) -> None:
     (gradient,) = torch.autograd.grad(system.discriminator(real).sum(), real)
     norm = gradient.square().sum(dim=(1, 2, 3)).mean().sqrt()
     assert_close(fresh.value, norm.item(), rtol=0.1, atol=0)  # at images without the noise in 1/128
-    nn.init.constant_(
-        system.discriminator.blocks[-1].conv2.bias, -1e3
-    )  # no unit is active any more
+    # No unit of the last layer is active any more.
+    nn.init.constant_(system.discriminator.blocks[-1].conv2.bias, -1e3)
     dead = slope()
     assert dead.value == 0 < dead.sane[0]
     assert "gone flat" in dead.beyond

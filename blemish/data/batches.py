@@ -329,10 +329,8 @@ class ImageBatches:
             images_seen += self.stride or batch
 
     def _begin(self, images_seen: int, batch: int) -> Callable[[], Tensor]:
-        crop = self.random_crop
-        return self.images.begin(
-            draw(len(self.images), batch, images_seen, self.seed, flip=self.flip, random_crop=crop)
-        )
+        shown = {"flip": self.flip, "random_crop": self.random_crop}
+        return self.images.begin(draw(len(self.images), batch, images_seen, self.seed, **shown))
 
 
 def _walk(

@@ -2,7 +2,7 @@ r"""The robust GAN family in small: does each robust GAN beat the plain one?
 
     python benchmarks/family.py --out docs/results/family --fashion-mnist FOLDER --cifar10 FOLDER
     python benchmarks/family.py --out docs/results/cifar10-small --cifar10-32 FOLDER --settings D \
-        --recipes gan br-gan --seeds 0 --images 560000
+        --recipes gan br-gan --seeds 0 --images 512000
     python benchmarks/family.py --out docs/results/family-slow --cifar10 FOLDER --settings N --seeds 0 \
         --runs runs/family-slow --set system.lr=2e-4 system.discriminator_rate=1 \
         system.prior.network.output_gain=1

@@ -10,7 +10,8 @@ Learning rates go with the length of a run. Adam without momentum takes steps of
 where gradients are noise, so that weights walk by about lr times the square root of the iterations:
 0.11 in the paper (2e-4, 300,000 iterations). At 0.27 the discriminator's activations grew until its last
 layer was dead; its rates here are near the paper's product. The generators keep to half of it or less,
-but at the paper's 2e-4 the learned degradations were too slow for 20,000 iterations.
+but at the paper's 2e-4 the learned degradations were too slow for 20,000 iterations. For RGB a penalty
+of more than a few hundredths flattens the discriminator: what it sees is faint beside it.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -152,7 +153,9 @@ PRESETS: dict[str, Preset] = {
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
-    "small16": replace(_SMALL16, batch_multiple=1, lr=4e-4, discriminator_rate=2.0, image_gain=0.1),
+    "small16": replace(
+        _SMALL16, batch_multiple=1, lr=4e-4, r1=0.03, discriminator_rate=2.0, image_gain=0.1
+    ),
     "small16-grey": replace(
         _SMALL16,
         image_channels=1,
@@ -174,6 +177,7 @@ PRESETS: dict[str, Preset] = {
         hidden=128,
         iterations=32_000,
         lr=4e-4,
+        r1=0.03,
         discriminator_rate=1.5,
         image_gain=0.1,
         reports=(320, 32, 32),

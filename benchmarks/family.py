@@ -5,7 +5,7 @@ r"""The robust GAN family in small: does each robust GAN beat the plain one?
         --recipes gan br-gan --seeds 0 --images 512000
     python benchmarks/family.py --out docs/results/family-slow --cifar10 FOLDER --settings N --seeds 0 \
         --runs runs/family-slow --set system.lr=2e-4 system.discriminator_rate=1 \
-        system.r1=0.3 system.prior.network.output_gain=1
+        system.r1=0.3 system.diversity_noise=0.002 system.prior.network.output_gain=1
 
 The first reduces all images to 16 x 16 pixels by area, the second leaves CIFAR-10's at 32 x 32, the
 third asks what some choices of a preset are worth.

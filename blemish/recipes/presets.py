@@ -111,7 +111,6 @@ _SMALL16 = Preset(
     ema=0.998,
     r1=0.3,
     r1_every=8,
-    diversity_noise=0.002,
     degradation_rate=0.1,
     mask_bias=-2.0,
     compact=True,
@@ -163,7 +162,6 @@ PRESETS: dict[str, Preset] = {
         batch_multiple=1,
         iterations=10_000,
         lr=1e-3,
-        diversity_noise=0.02,
         degradation_rate=0.2,
     ),
     # Hours on a CPU: the shape of the paper's networks, a quarter of their width.

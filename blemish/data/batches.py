@@ -329,8 +329,16 @@ class ImageBatches:
             images_seen += self.stride or batch
 
     def _begin(self, images_seen: int, batch: int) -> Callable[[], Tensor]:
-        shown = {"flip": self.flip, "random_crop": self.random_crop}
-        return self.images.begin(draw(len(self.images), batch, images_seen, self.seed, **shown))
+        return self.images.begin(
+            draw(
+                len(self.images),
+                batch,
+                images_seen,
+                self.seed,
+                flip=self.flip,
+                random_crop=self.random_crop,
+            )
+        )
 
 
 def _walk(

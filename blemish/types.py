@@ -24,8 +24,6 @@ __all__ = ["Params", "Shape"]
 Shape = tuple[int, int, int, int]
 """The shape (B, C, H, W) of a batch of images."""
 
-Leaf = "Tensor | Params | tuple[Params, ...]"
-
 
 @dataclass(frozen=True)
 class Params:

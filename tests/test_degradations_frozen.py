@@ -55,6 +55,14 @@ def test_a_frozen_copy_does_not_depend_on_the_batch_size(name: str) -> None:
     assert torch.equal(copies[0], copies[2])
 
 
+@pytest.mark.parametrize("name", ["C", "N", "ffhq/C"])
+def test_long_random_paths_do_not_depend_on_the_batch_size(name: str) -> None:
+    # In float32 about one image in fifty would differ by a byte.
+    images = to_uint8(rand((200, 3, 64, 64), generator_for("paths")))
+    copies = [freeze(setting(name), images, seed=3, batch=batch) for batch in (200, 7)]
+    assert torch.equal(copies[0], copies[1])
+
+
 @pytest.mark.parametrize(
     ("size", "batch"),
     [((32, 32), 500), ((128, 128), 64), ((512, 1024), 2), ((4000, 6000), 1)],

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from blemish.configuration import decode, encode
 from blemish.degradations import (
     JPEG,
     KINDS,
     SETTINGS,
+    AnisotropicGaussianLaw,
     BankLaw,
     Blur,
     Chain,
     DifferentiableJPEG,
     DiskLaw,
+    GaussianLaw,
     Identity,
     MixtureLaw,
     MotionLaw,
     Partial,
+    QualityLaw,
     ReadShotNoise,
     is_differentiable,
     setting,
@@ -220,6 +225,41 @@ def test_damage_has_a_sane_size() -> None:
     assert 28 < psnr["S"] < psnr["J"] - 2
     # JPEG takes some noise away again, so that N may be nearer to the truth than R.
     assert psnr["N"] < min(psnr["J"], psnr["D"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DiskLaw(size=8), "size=8 has no middle pixel"),
+        (lambda: GaussianLaw(size=0), "size=0 has no middle pixel"),
+        (lambda: AnisotropicGaussianLaw(size=2), "size=2 has no middle pixel"),
+        (lambda: MotionLaw(size=4), "size=4 has no middle pixel"),
+        (lambda: MotionLaw(length=-1), "length=-1 is no length"),
+        (lambda: MotionLaw(length=math.inf), "length=inf is no length"),
+        (lambda: MotionLaw(exposures=()), r"exposures=\(\); give one or more"),
+        (lambda: MotionLaw(exposures=(0.5, 0.0)), r"give one or more fractions in \(0, 1\]"),
+        (lambda: MixtureLaw(()), "leaves nothing to draw from"),
+        (lambda: MixtureLaw((DiskLaw(), MotionLaw(size=11))), r"sizes \[9, 11\]; use one"),
+        (lambda: BankLaw(count=0), "count=0; a bank needs"),
+        (lambda: DiskLaw((2.0, 1.0)), "no range"),
+        (lambda: QualityLaw(0, 50), "no range"),
+        (lambda: QualityLaw(60.5, 80), "no range of integers; give whole numbers"),
+    ],
+)
+def test_laws_refuse_what_they_cannot_draw(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_known_kernels_are_drawn_in_full_precision_in_training_of_half() -> None:
+    law = BankLaw(MotionLaw(), count=64, seed=7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        kernels = law.kernels(32, generator_for("half"))
+    assert kernels.dtype == torch.float32
+    assert_close(kernels.sum((1, 2, 3)), torch.ones(32))
+    # The bank, which is kept, holds what it would without autocast.
+    bank = law.law.kernels(64, generator_for("bank", 7))
+    assert all((bank == kernel).flatten(1).all(dim=1).any() for kernel in kernels)
 
 
 def test_clean_is_clean() -> None:

@@ -126,6 +126,11 @@ def test_diversity_refuses_a_row_without_a_partner() -> None:
         diversity_loss(torch.zeros(3, 1), torch.zeros(3, 1))
 
 
+def test_diversity_refuses_an_unknown_reduction() -> None:
+    with pytest.raises(ValueError, match="reduction='avg' is not known; choose mean or sum"):
+        diversity_loss(torch.zeros(2, 1), torch.zeros(2, 1), reduction="avg")  # type: ignore[arg-type]
+
+
 def test_consistency_is_measured_in_the_networks_range() -> None:
     x, y, weight = _images("x"), _images("y"), torch.tensor([0.0, 0.5, 2.0]).double()
     wide = ((2 * x - 1) - (2 * y - 1)).square().flatten(1).mean(dim=1)

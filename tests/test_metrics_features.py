@@ -138,8 +138,10 @@ def test_classifier_learns_and_is_standardised(classifier: Extractor) -> None:
 def test_classifier_is_a_function_of_its_seed(classifier: Extractor) -> None:
     images, _ = stripes(20, seed=1)
     torch.manual_seed(99)
+    state = torch.get_rng_state()
     again = train_classifier(*stripes(600), seed=3, steps=80)
     other = train_classifier(*stripes(600), seed=4, steps=80)
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(again(images), classifier(images))
     assert not torch.allclose(other(images), classifier(images), atol=0.1)
 

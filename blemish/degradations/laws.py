@@ -48,6 +48,11 @@ def _check_range(name: str, bounds: tuple[float, float], low: float, high: float
         )
 
 
+def _check_size(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"size={size} has no middle pixel; give an odd side")
+
+
 class KernelLaw(abc.ABC):
     """A distribution of blur kernels.
 
@@ -70,7 +75,8 @@ class DiskLaw(KernelLaw):
     size: int = 9
 
     def __post_init__(self) -> None:
-        """Checks the range of radii."""
+        """Checks the range of radii and the side."""
+        _check_size(self.size)
         _check_range("radius", self.radius, 0.0, math.inf)
 
     def kernels(self, n: int, generator: Randomness) -> Tensor:
@@ -92,6 +98,14 @@ class MotionLaw(KernelLaw):
     exposures: tuple[float, ...] = (0.1, 0.5, 1.0)
     size: int = 9
 
+    def __post_init__(self) -> None:
+        """Checks the length, the exposures and the side."""
+        _check_size(self.size)
+        if not 0 <= self.length < math.inf:
+            raise ValueError(f"length={self.length} is no length in pixels; give 0 or more")
+        if not self.exposures or not all(0 < t <= 1 for t in self.exposures):
+            raise ValueError(f"exposures={self.exposures}; give one or more fractions in (0, 1]")
+
     def kernels(self, n: int, generator: Randomness) -> Tensor:
         """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
         draws = motion_draws(n, generator)
@@ -108,7 +122,8 @@ class GaussianLaw(KernelLaw):
     size: int = 13
 
     def __post_init__(self) -> None:
-        """Checks the range of standard deviations."""
+        """Checks the range of standard deviations and the side."""
+        _check_size(self.size)
         _check_range("sigma", self.sigma, 0.0, math.inf)
 
     def kernels(self, n: int, generator: Randomness) -> Tensor:
@@ -124,7 +139,8 @@ class AnisotropicGaussianLaw(KernelLaw):
     size: int = 19
 
     def __post_init__(self) -> None:
-        """Checks the range of standard deviations."""
+        """Checks the range of standard deviations and the side."""
+        _check_size(self.size)
         _check_range("sigma", self.sigma, 0.0, math.inf)
 
     def kernels(self, n: int, generator: Randomness) -> Tensor:
@@ -142,7 +158,9 @@ class MixtureLaw(KernelLaw):
     laws: tuple[KernelLaw, ...] = (DiskLaw(), MotionLaw())
 
     def __post_init__(self) -> None:
-        """Checks that the kernels have one size."""
+        """Checks that there are laws, and that their kernels have one size."""
+        if not self.laws:
+            raise ValueError("laws=() leaves nothing to draw from; give at least one law")
         sizes = {law.size for law in self.laws}
         if len(sizes) != 1:
             raise ValueError(
@@ -175,6 +193,11 @@ class BankLaw(KernelLaw):
     law: KernelLaw = MotionLaw()
     count: int = 16384
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the number of kernels."""
+        if self.count < 1:
+            raise ValueError(f"count={self.count}; a bank needs at least one kernel")
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -223,6 +246,11 @@ class QualityLaw:
     def __post_init__(self) -> None:
         """Checks the range of qualities."""
         _check_range("quality", (self.low, self.high), 1, 100)
+        if self.integer and (self.low % 1 or self.high % 1):
+            raise ValueError(
+                f"quality={self.low, self.high} is no range of integers; give whole numbers, or "
+                "integer=False"
+            )
 
     def qualities(self, n: int, generator: Randomness) -> Tensor:
         """Draws qualities, with shape (n,)."""

@@ -141,7 +141,7 @@ class LearnedBlur(KernelBlur):
             return LearnedBlurParams(raw, z, raw, torch.ones_like(raw))
         mask = mask_logits.sigmoid().view_as(raw)
         # Eq. 3
-        kernel = mask * raw + (1 - mask) * delta(size).to(raw)
+        kernel = mask * raw + (1 - mask) * delta(size, device=raw.device)
         if self.config.normalise:
             kernel = _scaled(kernel)
         return LearnedBlurParams(kernel, z, raw, mask)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..functional.noise import poisson_quantile, read_shot
+from ..functional.noise import gaussian_noise, poisson_quantile, read_shot
 from ..functional.random import Randomness, rand, randn, uniform
 from ..types import Params, Shape
 from .base import Degradation, Differentiable
@@ -142,7 +142,7 @@ class GaussianNoise(Differentiable[GaussianNoiseParams]):
 
     def forward(self, x: Tensor, params: GaussianNoiseParams) -> Tensor:
         """Adds the noise to images of shape (B, C, H, W)."""
-        return x + params.sigma.view(-1, 1, 1, 1) * params.eps
+        return gaussian_noise(x, params.sigma, params.eps)
 
 
 @dataclass(frozen=True)

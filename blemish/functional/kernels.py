@@ -124,8 +124,9 @@ def rms_radius(kernel: Tensor) -> Tensor:
     """
     h = _normalise(kernel[:, 0])
     p = _positions(kernel.shape[-1], h)
-    moment = (h.sum(-2) * p.square()).sum(-1) + (h.sum(-1) * p.square()).sum(-1)
-    return (moment - centroid(kernel).square().sum(-1)).clamp_min(0).sqrt()
+    # About the centroid, and not as a difference of two moments, which would cancel.
+    column, row = (p - centroid(kernel)[..., None]).square().unbind(1)
+    return ((h.sum(-2) * column).sum(-1) + (h.sum(-1) * row).sum(-1)).sqrt()
 
 
 def disk_radius(kernel: Tensor) -> Tensor:

@@ -108,18 +108,22 @@ def motion_kernel(
         centring: What is put on the middle pixel.
 
     Returns:
-        Kernels that sum to 1, with shape (B, 1, k, k).
+        Kernels that sum to 1, with shape (B, 1, k, k) and the dtype of the draws.
     """
+    # torch rounds a batch's elements in different ways, by their place in it; over thousands of
+    # steps that would be seen. In float64 a path is the same in any batch. Apple's GPUs have none.
+    device = draws.scalars.device
+    wide = torch.device("cpu") if device.type == "mps" else device
     kernels = [
         motion_psf(
-            motion_trajectory(draws[i : i + CHUNK], length, expl=expl),
-            exposure[i : i + CHUNK],
+            motion_trajectory(draws[i : i + CHUNK].to(wide, torch.float64), length, expl=expl),
+            exposure[i : i + CHUNK].to(wide, torch.float64),
             size,
             centring=centring,
         )
         for i in range(0, len(draws), CHUNK)
     ]
-    return torch.cat(kernels)
+    return torch.cat(kernels).to(draws.scalars)
 
 
 @torch.no_grad()

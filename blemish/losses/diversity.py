@@ -30,9 +30,17 @@ def diversity_loss(
         z: Its latents, with shape (2B, D).
         reduction: Whether the distance of two outputs is the mean or the sum of the absolute
             differences; that of two latents is always the mean.
+
+    Raises:
+        ValueError: If the number of outputs is odd or the reduction unknown.
     """
     if len(outputs) % 2:
-        raise ValueError(f"got {len(outputs)} outputs; the diversity loss needs an even number")
+        raise ValueError(
+            f"got {len(outputs)} outputs; the diversity loss compares pairs, so generate an even "
+            "number in each process (an even training.batch, or system.batch_multiple=2)"
+        )
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction={reduction!r} is not known; choose mean or sum")
     distance = (outputs[0::2] - outputs[1::2]).abs().flatten(1)
     distance = distance.sum(dim=1) if reduction == "sum" else distance.mean(dim=1)
     return -(distance / ((z[0::2] - z[1::2]).abs().mean(dim=1) + 1e-12)).mean()

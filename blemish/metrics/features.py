@@ -197,7 +197,9 @@ def train_classifier(
     """
     _check_labelled(images, labels, steps)
     generator = generator_for("classifier", seed)
-    network = _Classifier(images.shape[1], int(labels.max()) + 1, tuple(images.shape[2:]))
+    # Layers draw from the global generator when they are made; what they draw is replaced.
+    with torch.random.fork_rng(devices=[]):
+        network = _Classifier(images.shape[1], int(labels.max()) + 1, tuple(images.shape[2:]))
     _initialise(network, generator)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -1,17 +1,19 @@
 """Presets: how large the networks are and how long they are trained.
 
 ``cifar10`` and ``ffhq128`` are exactly the paper's. The smaller ones depart from it, each departure
-being a field here: smaller batches, larger residuals, a lazy and lighter gradient penalty, JPEG that
-is nearer to libjpeg's, and degradation generators that start near the identity, learn more slowly and
-keep the brightness, without which short runs explain everything by damage. At 16 x 16 pixels no more
-images are generated than observed; for RGB the discriminator learns faster than the generators.
+being a field here: smaller batches and JPEG that is nearer to libjpeg's in all of them; in all but
+``tiny`` larger residuals, a lazy gradient penalty, and degradation generators that start near the
+identity, learn more slowly and keep the brightness, without which short runs explain everything by
+damage. The presets that are named ``small`` have a lighter gradient penalty, too; the two at 16 x 16
+pixels generate no more images than they observe, and in the two for RGB the discriminator learns
+faster than the generators.
 
 Learning rates go with the length of a run. Adam without momentum takes steps of about the rate even
 where gradients are noise, so that weights walk by about lr times the square root of the iterations:
 0.11 in the paper (2e-4, 300,000 iterations). At 0.27 the discriminator's activations grew until its last
-layer was dead; its rates here are near the paper's product. The generators keep to half of it or less,
-but at the paper's 2e-4 the learned degradations were too slow for 20,000 iterations. For RGB a penalty
-of 0.3 still flattened the discriminator, 0.03 did not.
+layer was dead; in the presets named ``small`` its rate is near the paper's product, and the RGB
+generators' half to two thirds of it: at the paper's 2e-4 the learned degradations were too slow for 20,000 iterations.
+For RGB a penalty of 0.3 still flattened the discriminator, 0.03 did not.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -50,6 +52,8 @@ class Preset:
         r1_every: How often the gradient penalty is computed.
         diversity_noise: The weight of the noise's diversity.
         degradation_rate: The learning rate of the degradation relative to ``lr``.
+        constant_rate: The same for P-AmbientGAN's. Its parameters are logits, not a network's weights,
+            and each moves by at most the rate in an iteration: short runs need a higher one.
         discriminator_rate: The learning rate of the discriminator relative to ``lr``.
         mask_bias: The initial bias of the masks' logits.
         compact: Whether learned kernels start compact rather than flat.
@@ -84,6 +88,7 @@ class Preset:
     r1_every: int = 1
     diversity_noise: float = 0.02
     degradation_rate: float = 1.0
+    constant_rate: float = 1.0
     discriminator_rate: float = 1.0
     mask_bias: float = 0.0
     compact: bool = False
@@ -148,12 +153,19 @@ PRESETS: dict[str, Preset] = {
         ema=0.995,
         r1=10.0,
         degradation_rate=0.5,
+        constant_rate=7.0,
         compact=False,
         reports=(100, 10, 4),
     ),
     # Minutes of one core; 16 x 16 pixels.
     "small16": replace(
-        _SMALL16, batch_multiple=1, lr=4e-4, r1=0.03, discriminator_rate=2.0, image_gain=0.1
+        _SMALL16,
+        batch_multiple=1,
+        lr=4e-4,
+        r1=0.03,
+        constant_rate=2.5,
+        discriminator_rate=2.0,
+        image_gain=0.1,
     ),
     "small16-grey": replace(
         _SMALL16,
@@ -163,6 +175,7 @@ PRESETS: dict[str, Preset] = {
         iterations=10_000,
         lr=1e-3,
         degradation_rate=0.2,
+        constant_rate=2.0,
     ),
     # Hours on a CPU: the shape of the paper's networks, a quarter of their width.
     "cifar10-small": replace(
@@ -176,6 +189,7 @@ PRESETS: dict[str, Preset] = {
         iterations=32_000,
         lr=4e-4,
         r1=0.03,
+        constant_rate=1.6,
         discriminator_rate=1.5,
         image_gain=0.1,
         reports=(320, 32, 32),

@@ -63,7 +63,8 @@ def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
         stages.append(ConstantBlur.Config(size=shape.kernel))
     if letter not in "BCDEFG":
         stages.append(ConstantJPEG.Config(table=shape.table, chroma=shape.chroma))
-    return _run("p-ambient-gan", preset, setting, *stages)
+    run = _run("p-ambient-gan", preset, setting, *stages)
+    return _change(run, "p-ambient-gan", degradation_rate=shape.constant_rate)
 
 
 def br_gan(preset: str, setting: str | None = None) -> RunConfig:

@@ -145,7 +145,7 @@ class RobustGAN(System):
         sane_radius: float = 4.0
 
         def __post_init__(self) -> None:
-            """Checks what the pairs of the diversity loss and lazy regularisation need."""
+            """Checks the multiple of the batch and the period of lazy regularisation."""
             if self.batch_multiple < 1 or self.r1_every < 1:
                 raise ValueError("batch_multiple and r1_every must be at least 1")
 
@@ -318,7 +318,7 @@ class RobustGAN(System):
             # Eq. 8
             weight = compression_weight(params.quality, c.mu_compression)
             with torch.no_grad():
-                compressed = stage(x.clamp(0, 1), params)
+                compressed = stage(x, params)
             loss = consistency_loss(x, compressed, weight)
             yield "consistency_compression", c.consistency_compression * loss
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .configuration import decode, encode
+from .configuration import decode, encode, read_json
 from .degradations import DEGRADATIONS, Fixed
 from .degradations import KINDS as DEGRADATION_KINDS
 from .priors import KINDS as PRIOR_KINDS
@@ -82,15 +82,18 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
         raise FileNotFoundError(
             f"{folder} is no artefact: it has no config.json and model.safetensors"
         )
-    document = json.loads((folder / "config.json").read_text())
+    document = read_json(folder / "config.json")
     if document.get("format") != FORMAT:
         raise ValueError(
             f"{folder} has format {document.get('format')}; this version reads format {FORMAT}"
         )
     weights = folder / "model.safetensors"
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != document["sha256"]:
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != document.get("sha256"):
         raise ValueError(f"{weights} is damaged: its checksum is not the one in config.json")
-    part = decode(document["config"], _KINDS).build()
+    config = decode(document.get("config"), _KINDS)
+    if not hasattr(config, "build"):
+        raise ValueError(f"{folder / 'config.json'} describes no degradation and no prior")
+    part = config.build()
     try:
         part.load_state_dict(load_file(weights))
     except RuntimeError as error:

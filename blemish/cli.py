@@ -7,8 +7,11 @@ the value at fault and says what to do; ``BLEMISH_DEBUG=1`` shows the traceback 
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -77,11 +80,15 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    # A name of a file that is no UTF-8 must not stop the message that tells it.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = app(list(arguments) or ["--help"], prog_name="blemish", standalone_mode=False)
     except WrongUsage as error:
         return _fail(f"{_sentence(error)}; see '{_help_of(error)}'", code=2)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return _fail("stopped", code=130)
     except Exception as error:
         if os.environ.get("BLEMISH_DEBUG", "0") not in ("", "0") or not _is_message(error):
@@ -119,7 +126,7 @@ def demo(
 
     Example: blemish demo --out runs/demo
     """
-    return _command("demo").run(out, seed=seed)
+    return _run("demo", out, seed=seed)
 
 
 @app.command()
@@ -184,7 +191,8 @@ def train(
 
     Example: blemish train br-gan --data photos.zip --out runs/br --size 32
     """
-    return _command("train").run(
+    return _run(
+        "train",
         recipe,
         data=data,
         out=out,
@@ -231,9 +239,7 @@ def sample(
     """
     if out is None and grid is None:
         raise typer.BadParameter("nothing would be written: give --out DIR, --grid FILE or both")
-    return _command("sample").run(
-        run, out=out, count=count, seed=seed, grid=grid, overwrite=overwrite
-    )
+    return _run("sample", run, out=out, count=count, seed=seed, grid=grid, overwrite=overwrite)
 
 
 @app.command()
@@ -263,7 +269,7 @@ def degrade(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace OUTPUT; of a folder, the pictures that its params.jsonl lists.",
+            help="Replace OUTPUT; of a folder, the pictures that its params.jsonl (or --params) lists.",
         ),
     ] = False,
     skip_bad: SkipBad = False,
@@ -272,7 +278,8 @@ def degrade(
 
     Example: blemish degrade setting:N clean/ damaged/ --seed 1
     """
-    return _command("degrade").run(
+    return _run(
+        "degrade",
         what,
         source,
         output,
@@ -296,7 +303,7 @@ def inspect(
 
     Example: blemish inspect runs/br --out runs/br/inspect
     """
-    return _command("inspect").run(what, out=out, seed=seed)
+    return _run("inspect", what, out=out, seed=seed)
 
 
 @app.command()
@@ -311,7 +318,7 @@ def report(
 
     Example: blemish report runs/br --out br.html
     """
-    return _command("report").run(run, out=out)
+    return _run("report", run, out=out)
 
 
 @app.command()
@@ -322,7 +329,21 @@ def doctor(
 
     Example: blemish doctor --json
     """
-    return _command("doctor").run(json=json)
+    return _run("doctor", json=json)
+
+
+def _run(verb: str, *arguments: Any, **options: Any) -> Any:
+    """Runs a verb; where Ctrl-C or SIGTERM stop it, it can clean up first."""
+    module = _command(verb)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
+    try:
+        return module.run(*arguments, **options)
+    except KeyboardInterrupt:
+        return _fail("stopped", code=130)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _command(verb: str) -> ModuleType:

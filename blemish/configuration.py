@@ -9,14 +9,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["complete", "decode", "encode", "kind", "override"]
+__all__ = ["complete", "decode", "encode", "kind", "override", "read_json"]
 
 Kinds = Mapping[str, type]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Raises:
+        ValueError: If the file holds something else; the message names it.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy it again") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} holds a {type(document).__name__} and no JSON object")
+    return document
 
 
 def kind(cls: type) -> str:
@@ -57,9 +74,9 @@ def decode(data: Any, kinds: Kinds) -> Any:
     if "type" not in data:
         return {key: decode(item, kinds) for key, item in data.items()}
     name = data["type"]
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise ValueError(
-            f"unknown kind {name!r} in a configuration{_nearest(name, kinds)}; allowed: {', '.join(sorted(kinds))}"
+            f"unknown kind {name!r} in a configuration{_nearest(str(name), kinds)}; allowed: {', '.join(sorted(kinds))}"
         )
     values = {key: decode(item, kinds) for key, item in data.items() if key != "type"}
     known = {f.name for f in dataclasses.fields(kinds[name])}

@@ -7,7 +7,6 @@ and the moving averages of its parts as the artefacts ``prior/`` and ``degradati
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from . import artefacts
-from .configuration import override
+from .configuration import override, read_json
 from .data import ImageBatches, Images, StreamedImages, open_images, open_source
 from .degradations import Degradation, FrozenSource, freeze, setting
 from .functional.random import generator_for
@@ -32,7 +31,9 @@ from .training.metrics import read_metrics
 from .training.processes import is_main
 from .training.progress import Tell, waiting
 
-__all__ = ["Run", "change", "load", "observed_images", "start"]
+__all__ = ["Run", "change", "check_side", "load", "observed_images", "start"]
+
+_USED = {"recipe": "RECIPE", "preset": "--preset", "data.setting": "--setting"}
 
 GRID = 64
 """The number of images in a sample grid."""
@@ -97,7 +98,7 @@ def load(folder: str | os.PathLike[str]) -> Any:
         return artefacts.load(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no run and no artefact: it has no config.json")
-    return Run(folder, decode_run(json.loads((folder / "config.json").read_text())))
+    return Run(folder, decode_run(read_json(folder / "config.json")))
 
 
 def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
@@ -110,8 +111,12 @@ def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
         changes: Texts by dotted field names, for example ``{"training.batch": "32"}``.
 
     Raises:
-        ValueError: If there is no such field, or a text does not fit its type.
+        ValueError: If there is no such field, a text does not fit its type, or a recipe has used the field
+            already.
     """
+    for path, way in _USED.items():
+        if path in changes:
+            raise ValueError(f"{path} has shaped the rest already and cannot be set; use {way}")
     following = {"training.batch", "training.images"} & changes.keys()
     if following:
         t = config.training
@@ -159,6 +164,7 @@ def observed_images(
             size=None if whole else data.size,
             fit="none" if whole else data.fit,
             mixed=whole,
+            smallest=data.size if whole else None,
             channels=data.channels,
             limit=data.limit,
             skip_bad=data.skip_bad,
@@ -229,7 +235,7 @@ def start(
     if images is None:
         _check_apart(config.data.source, out)
     system = build(config)
-    _check_side(config, system)
+    check_side(config, system)
     if images is None:
         images = observed_images(config.data, seed=config.seed, workers=workers, silent=silent)
     _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
@@ -241,9 +247,11 @@ def start(
         stride=config.training.batch,
     )
 
+    unseen = [out / "observed.png"]
+
     def report(state: State) -> None:
-        if not (out / "observed.png").exists():
-            save_grid(_first(images), out / "observed.png", columns=8)
+        while unseen:
+            save_grid(_first(images), unseen.pop(), columns=8)
         _sample(state)
 
     result = train(
@@ -275,7 +283,7 @@ def _check_apart(source: str, out: Path) -> None:
         )
 
 
-def _check_side(config: RunConfig, system: System) -> None:
+def check_side(config: RunConfig, system: System) -> None:
     """Refuses what the configuration alone shows not to fit, before any image is read."""
     prior = system.parts["prior"]
     assert isinstance(prior, Prior)

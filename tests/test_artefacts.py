@@ -195,6 +195,22 @@ def test_a_wrong_configuration_is_refused(
         artefacts.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"config\.json is not JSON"),
+        ("[]", "holds a list and no JSON object"),
+        ('{"format": 1}', "its checksum is not the one"),
+        ('{"format": 2}', "has format 2"),
+    ],
+)
+def test_a_damaged_description_is_named(content: str, message: str, tmp_path: Path) -> None:
+    folder = artefacts.save(_learned(), tmp_path / "part")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        artefacts.load(folder)
+
+
 def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     folder = artefacts.save(LearnedBlur.Config(size=5, latent=4).build(), tmp_path / "d")
     weights = load_file(folder / "model.safetensors")

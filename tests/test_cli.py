@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,39 @@ def test_mistakes_of_the_program_are_not_hidden(
 def test_exit_codes(result: Any, code: int, recorder: Recorder) -> None:
     recorder.result = result
     assert cli.run(["report", "r"]) == code
+
+
+def test_a_verb_can_clean_up_when_it_is_terminated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cleaned: list[bool] = []
+
+    class Verb:
+        @staticmethod
+        def run(*arguments: Any, **options: Any) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            finally:
+                cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "_command", lambda verb: Verb)
+    assert cli.run(["report", "r"]) == 130
+    assert cleaned == [True]
+    assert capsys.readouterr().err == "error: stopped\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_names_that_are_no_utf8_can_be_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.png")
+    code = f"import sys; from blemish.cli import run; sys.exit(run(['inspect', {name!r}, '--out', 'o']))"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: a\\udcff.png is no folder")
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import sys
 import types
 import zipfile
@@ -89,6 +90,44 @@ def test_labels_are_else_the_topmost_folders(tmp_path, memory):
 def test_a_broken_dataset_json_is_named(tmp_path, content):
     with pytest.raises(ValueError, match=r"dataset\.json .*remove it"):
         open_source(write(tmp_path, {"a.png": png(pixels(0)), "dataset.json": content}))
+
+
+@pytest.mark.parametrize("kind", ["damaged", "encrypted"])
+def test_a_dataset_json_that_a_zip_file_cannot_give_is_named(tmp_path, kind):
+    path = write(tmp_path / "a.zip", {"dataset.json": b'{"labels": null}', "a.png": png(pixels(0))})
+    content = bytearray(path.read_bytes())
+    if kind == "damaged":
+        content[content.index(b'{"labels"') + 2] ^= 1
+    else:  # Both of the member's headers say so.
+        for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(mark) + offset] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"dataset\.json in .*a\.zip cannot be read"):
+        open_source(path)
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    folder = write(tmp_path / "data", {"x/1.png": png(pixels(1)), "2.png": png(pixels(2))})
+    other = write(tmp_path / "other", {"3.png": png(pixels(3))})
+    (folder / "linked").symlink_to(other)
+    (folder / "x" / "round").symlink_to(folder)
+    (folder / "y").symlink_to(folder / "x")
+    source = open_source(folder)
+    assert [source.name(i) for i in range(len(source))] == ["2.png", "linked/3.png", "x/1.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    folder = write(tmp_path / "data", {"a/1.png": png(pixels(1)), "b/2.png": png(pixels(2))})
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match=r"data/b"):
+        open_source(folder)
 
 
 @MEMORY

@@ -202,11 +202,57 @@ def test_parameters_are_not_written_over_files(clean: Path, tmp_path: Path) -> N
 
 def test_a_link_in_the_output_is_replaced_not_followed(clean: Path, tmp_path: Path) -> None:
     out, before = tmp_path / "out", (clean / "a.png").read_bytes()
-    out.mkdir()
+    degrade.run("setting:N", str(clean), out, **ARGUMENTS)
+    (out / "a.png").unlink()
     (out / "a.png").symlink_to(clean / "a.png")
     degrade.run("setting:N", str(clean), out, **{**ARGUMENTS, "overwrite": True})
     assert (clean / "a.png").read_bytes() == before
     assert not (out / "a.png").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_pictures_of_others_are_not_written_over(kind: str, clean: Path, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out", tmp_path / "out" / "b.png"
+    out.mkdir()
+    if kind == "file":
+        mine.write_text("mine")
+    else:
+        mine.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match=r"b\.png is there and no list of parameters says"):
+        degrade.run("setting:B", str(clean), out, **{**ARGUMENTS, "overwrite": True})
+    assert [file.name for file in out.iterdir()] == ["b.png"]
+    assert mine.is_symlink() == (kind == "link")
+
+
+def test_overwriting_follows_a_list_that_lies_elsewhere(clean: Path, tmp_path: Path) -> None:
+    out, arguments = tmp_path / "out", {**ARGUMENTS, "params": tmp_path / "p.jsonl"}
+    degrade.run("setting:B", str(clean), out, **arguments)
+    (clean / "a.png").unlink()
+    degrade.run("setting:B", str(clean), out, **{**arguments, "overwrite": True})
+    listed = [json.loads(line)["file"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert sorted(f.relative_to(out).as_posix() for f in out.rglob("*.png")) == sorted(listed)
+    assert len(listed) == 3
+
+
+def test_a_picture_that_is_too_small_is_named(clean: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 3)).save(clean / "small.png")
+    with pytest.raises(ValueError, match=r"^small\.png \(3x5\): a kernel of size 9 .* leave this"):
+        degrade.run("setting:B", str(clean), tmp_path / "out", **ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": None}, {"index": 1.5}, {"drawn": 3}, {"source": ["a.png"]}, None]
+)
+def test_a_replay_of_something_else_is_refused(
+    change: dict[str, object] | None, clean: Path, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", tmp_path / "p.jsonl"
+    degrade.run("setting:B", str(clean), out, **ARGUMENTS)
+    line = json.loads((out / "params.jsonl").read_text().splitlines()[0])
+    path.write_bytes(b"\x89PNG\n" if change is None else json.dumps({**line, **change}).encode())
+    with pytest.raises(ValueError, match=r"p\.jsonl was not written by blemish degrade"):
+        degrade.run("setting:B", str(clean), tmp_path / "new", **{**ARGUMENTS, "replay": path})
+    assert not (tmp_path / "new").exists()
 
 
 def test_maps_are_summarised_not_written(clean: Path, tmp_path: Path) -> None:

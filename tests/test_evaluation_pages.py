@@ -303,6 +303,23 @@ def test_command_report_writes_into_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "b.html").read_text() == page.text
 
 
+def test_pages_of_others_are_not_replaced(tmp_path: Path) -> None:
+    run, site = tmp_path / "r", tmp_path / "site"
+    write_run(run, "br-gan")
+    site.mkdir()
+    for name in ("index.html", "findings.json"):
+        (site / name).write_text("<html>mine</html>")
+        with pytest.raises(FileExistsError, match="was not made by blemish; move it"):
+            inspect.run(str(run), out=site)
+        with pytest.raises(FileExistsError, match="was not made by blemish; move it"):
+            report.run(run, out=site / name)
+        assert (site / name).read_text() == "<html>mine</html>"
+        (site / name).unlink()
+    for _ in range(2):
+        inspect.run(str(run), out=site)
+        report.run(run, out=None)
+
+
 def test_command_report_says_what_is_wrong(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     with pytest.raises(ValueError, match="try 'blemish inspect'"):

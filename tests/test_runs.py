@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,50 @@ def test_a_run_resumes_into_another_folder(finished: Run, tmp_path: Path) -> Non
     assert (tmp_path / "b" / "observed.png").exists()
 
 
+def test_a_run_without_a_checkpoint_starts_again_but_no_other_in_its_place(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r"
+    shutil.copytree(finished.folder, out)
+    shutil.rmtree(out / "checkpoints")
+    (out / "observed.png").write_bytes(b"of before")
+    for other in (tiny(seed="5"), tiny("gan"), tiny(**{"training.batch": "8"})):
+        with pytest.raises(ValueError, match="is of another configuration"):
+            start(other, out, device="cpu", resume=True, silent=True)
+    assert load(out).config == finished.config
+    start(finished.config, out, device="cpu", resume=True)
+    assert "holds no checkpoint yet: starting at the beginning" in capsys.readouterr().err
+    assert_same(out, finished.folder)
+    observed = (finished.folder / "observed.png").read_bytes()
+    assert (out / "observed.png").read_bytes() == observed
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ("bncr-gan", {}, "other networks: .* is absent there"),
+        (
+            "br-gan",
+            {"system.prior.network.latent": "4"},
+            r"is \(128, 8\) there and \(128, 4\) here",
+        ),
+        ("br-gan", {"system.degradation.stages.0.size": "7"}, "other networks"),
+    ],
+)
+def test_other_networks_are_not_resumed(
+    recipe: str, changes: dict[str, str], message: str, finished: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        start(
+            tiny(recipe, **changes),
+            tmp_path / "r",
+            device="cpu",
+            resume=finished.folder,
+            silent=True,
+        )
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_command_resumes_to_the_same_bits(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "blemish", "train", "bncr-gan", "--preset", "tiny"]
@@ -206,6 +251,12 @@ def test_cadences_follow_batch_and_length() -> None:
         ({"training.bacth": "4"}, "did you mean 'batch'"),
         ({"system.lr": "fast"}, "cannot be read"),
         ({"training.log_every": "5"}, "no multiple"),
+        ({"recipe": "br-gan"}, "recipe has shaped the rest already and cannot be set; use RECIPE"),
+        ({"preset": "tiny"}, "use --preset"),
+        ({"data.setting": "R"}, r"data\.setting has shaped .* use --setting"),
+        ({"system.prior.network.channels": "0,0"}, r"channels=\(0, 0\); give positive"),
+        ({"system.prior.network.latent": "-1"}, "give positive"),
+        ({"system.discriminator.down": ""}, r"down=\(\); give .* at least 1"),
     ],
 )
 def test_wrong_changes_are_named(changes: dict[str, str], message: str) -> None:
@@ -299,6 +350,23 @@ def test_images_of_another_shape_are_refused_at_once(change: str, tmp_path: Path
     with pytest.raises(ValueError, match=message):
         train.run("gan", out=tmp_path / "r", **{**ARGUMENTS, "overrides": [change]})
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.channels=1"], "make 3x16x16; set data.size=16"),
+        (["system.discriminator.image_channels=1"], "of 3 channels and the discriminator takes 1"),
+        (["system.discriminator.down=8,8,8,8,8"], "side 16 more often than they can be"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_shapes_that_do_not_fit_are_one_line(
+    changes: list[str], message: str, dry_run: bool, tmp_path: Path
+) -> None:
+    arguments = {**ARGUMENTS, "overrides": changes, "dry_run": dry_run}
+    with pytest.raises(ValueError, match=message):
+        train.run("gan", out=tmp_path / "r", **arguments)
 
 
 @pytest.mark.parametrize("setting", [None, "B"])

@@ -268,7 +268,7 @@ def test_a_folder_with_a_run_is_not_overwritten(unbroken: TrainResult, tmp_path:
 
 
 @pytest.mark.parametrize("resume", [None, True])
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "run"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "samples", "report.html", "run"])
 def test_files_of_others_are_not_overwritten(
     name: str, resume: bool | None, tmp_path: Path
 ) -> None:

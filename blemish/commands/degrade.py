@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from ..types import Params
 __all__ = ["find_degradation", "run"]
 
 _LISTING = "params.jsonl"
-_KEYS = {"file", "source", "degradation", "seed", "index", "drawn"}
+_KEYS = {"file": str, "source": str, "degradation": str, "seed": int, "index": int, "drawn": dict}
 _NOISE = ("eps", "eps_read", "eps_shot", "u", "z")
 _LARGEST_KERNEL = 31
 _TOLERANCE = 1e-5
@@ -62,7 +63,8 @@ def run(
         replay: An earlier file of parameters, whose seed and indices are used again. The parameters
             that follow from them must be those of the file.
         overwrite: Whether an output that exists is replaced: first, the pictures that the folder's
-            ``params.jsonl`` lists are deleted. The input is never written into.
+            ``params.jsonl`` or ``params`` lists are deleted; others are never written over. Nor is the
+            input.
         skip_bad: Whether broken files are stepped over.
 
     Returns:
@@ -85,16 +87,16 @@ def run(
     if replay:
         plan, recorded = _replayed(replay, images, what)
         _verify(degradation, images, plan, recorded, path=replay)
-    if not single:
-        _clear(output, keep=replay)
-    params.parent.mkdir(parents=True, exist_ok=True)
     files = [output] if single else _files(images, output)
+    if not single:
+        _clear(output, (output / _LISTING, params), files, keep=replay)
+    params.parent.mkdir(parents=True, exist_ok=True)
     temporary = params.with_name(params.name + ".part")
     with temporary.open("w") as lines, ThreadPoolExecutor(2) as pool:
         for rows in _progress(_batches(images), total=len(images)):
             indices = [plan.indices[i] for i in rows]
             clean = _stack([images.read(i) for i in rows])
-            damaged, drawn = degrade_batch(degradation, clean, indices, seed=plan.seed)
+            damaged, drawn = _damaged(degradation, clean, indices, plan.seed, images.name(rows[0]))
             for i, row in zip(rows, _lines(drawn), strict=True):
                 line = {
                     "file": files[i].name if single else files[i].relative_to(output).as_posix(),
@@ -148,8 +150,8 @@ class _Plan:
 
 def _replayed(path: Path, images: Source, what: str) -> tuple[_Plan, list[dict[str, Any]]]:
     """Reads the plan and, for each image of the source, what was drawn then."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    if not all(map(_is_line, lines)):
+    lines = list(_json_lines(path))
+    if not lines or not all(map(_is_line, lines)):
         raise ValueError(f"{path} was not written by blemish degrade; give its file of parameters")
     seeds = {line["seed"] for line in lines}
     others = {line["degradation"] for line in lines} - {what}
@@ -164,6 +166,17 @@ def _replayed(path: Path, images: Source, what: str) -> tuple[_Plan, list[dict[s
         raise ValueError(f"{path} has no line for {missing[0]} ({len(missing)} images in all)")
     mine = [known[name] for name in names]
     return _Plan(seeds.pop(), [line["index"] for line in mine]), [line["drawn"] for line in mine]
+
+
+def _damaged(
+    degradation: Degradation[Any], clean: Tensor, indices: Sequence[int], seed: int, name: str
+) -> tuple[Tensor, Params]:
+    """Damages a batch; what cannot be damaged is named, with the first image of its batch."""
+    try:
+        return degrade_batch(degradation, clean, indices, seed=seed)
+    except ValueError as error:
+        height, width = clean.shape[-2:]
+        raise ValueError(f"{name} ({height}x{width}): {error}; or leave this image out") from error
 
 
 @torch.no_grad()
@@ -231,33 +244,53 @@ def _check_output(output: Path, params: Path, *, single: bool, count: int, overw
         raise FileExistsError(f"{there} exists; give --overwrite to replace it")
 
 
-def _clear(output: Path, *, keep: Path | None) -> None:
-    """Deletes the pictures that an earlier run listed in this folder, and nothing else."""
-    for listing in (output / _LISTING, output / f"{_LISTING}.part"):
-        if not listing.is_file():
-            continue
-        for name in _listed(listing):
-            file = output / name
-            # A list may have been edited: nothing outside of the folder is touched.
-            inside = file.parent.resolve().is_relative_to(output.resolve())
-            if inside and file.suffix == ".png" and (file.is_file() or file.is_symlink()):
-                file.unlink()
+def _clear(
+    output: Path, listings: Sequence[Path], files: Sequence[Path], *, keep: Path | None
+) -> None:
+    """Deletes the pictures that an earlier run listed, and nothing else.
+
+    Raises:
+        FileExistsError: If one of the files to be written is there and is not listed.
+    """
+    known = [
+        p for listing in listings for p in (listing, listing.with_name(f"{listing.name}.part"))
+    ]
+    found = [listing for listing in dict.fromkeys(known) if listing.is_file()]
+    old = {output / name for listing in found for name in _listed(listing)}
+    if foreign := [file for file in files if file not in old and os.path.lexists(file)]:
+        raise FileExistsError(
+            f"{foreign[0]} is there and no list of parameters says that it was made here; move it, or "
+            "choose another folder"
+        )
+    for file in old:
+        # A list may have been edited: nothing outside of the folder is touched.
+        inside = file.parent.resolve().is_relative_to(output.resolve())
+        if inside and file.suffix == ".png" and (file.is_file() or file.is_symlink()):
+            file.unlink()
+    for listing in found:
         if keep is None or not keep.samefile(listing):
             listing.unlink()
 
 
 def _listed(listing: Path) -> Iterator[str]:
-    for text in listing.read_text(errors="replace").splitlines():
+    return (line["file"] for line in _json_lines(listing) if _is_line(line))
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    """Yields the lines of a file as JSON values; one that is none, as a stopped run's last, is None."""
+    for text in path.read_text(errors="replace").splitlines():
         try:
-            line = json.loads(text)
-        except ValueError:  # The last line of a run that was stopped.
-            continue
-        if _is_line(line):
-            yield str(line["file"])
+            yield json.loads(text)
+        except ValueError:
+            yield None
 
 
 def _is_line(line: Any) -> bool:
-    return isinstance(line, dict) and line.keys() >= _KEYS
+    return (
+        isinstance(line, dict)
+        and line.keys() >= _KEYS.keys()
+        and all(type(line[name]) is kind for name, kind in _KEYS.items())
+    )
 
 
 def _files(images: Source, output: Path) -> list[Path]:

@@ -70,7 +70,7 @@ def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
     with waiting("measuring and drawing"):
         summary, page = evaluate(runs, _features(runs["gan"]), seed=seed)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (out / "report.html").write_text(page)
+    (out / "report.html").write_text(page, encoding="utf-8")
     print(_table(summary))
     print(f"{time.monotonic() - began:.0f} seconds. Open {out / 'report.html'}")
     return 0

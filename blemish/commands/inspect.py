@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import artefacts
 from ..degradations import Degradation, LearnedNoise
-from ..evaluation import inspect_degradation, inspect_page
+from ..evaluation import check_replaceable, inspect_degradation, inspect_page
 from ..runs import Run, load
 
 __all__ = ["run"]
@@ -53,8 +53,12 @@ def run(what: str, *, out: Path, seed: int = 0) -> int:
 
     Raises:
         ValueError: If there is nothing to inspect; the message says what there is instead.
+        FileExistsError: If the folder holds such files that are not of an earlier inspection.
     """
     subject = _subject(Path(what))
+    page_file, findings_file = out / "index.html", out / "findings.json"
+    for file in (page_file, findings_file):
+        check_replaceable(file, page=page_file)
     findings = inspect_degradation(
         subject.degradation,
         subject.shape,
@@ -71,11 +75,11 @@ def run(what: str, *, out: Path, seed: int = 0) -> int:
         name=subject.name,
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "index.html").write_text(page, encoding="utf-8")
-    (out / "findings.json").write_text(findings.to_json(), encoding="utf-8")
+    page_file.write_text(page, encoding="utf-8")
+    findings_file.write_text(findings.to_json(), encoding="utf-8")
     for name, distance in findings.distances().items():
         print(f"{name:13} {distance:8.4f} from the truth")
-    print(f"wrote {out / 'index.html'} and {out / 'findings.json'}")
+    print(f"wrote {page_file} and {findings_file}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..configuration import encode
-from ..evaluation import Record, report_page
+from ..evaluation import Record, check_replaceable, report_page
 from ..runs import Run, load
 from ..training.progress import waiting
 
@@ -24,15 +24,17 @@ def run(run: Path, *, out: Path | None) -> int:
 
     Raises:
         ValueError: If the folder holds no run, or one that has not written its first samples.
+        FileExistsError: If ``out`` is there and is no page of blemish.
     """
     loaded = load(run)
     if not isinstance(loaded, Run):
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
     if not (run / "prior").is_dir() or not (run / "degradation").is_dir():
         raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")
+    out = out or run / "report.html"
+    check_replaceable(out, page=out)
     with waiting("drawing"):
         page = report_page(_record(loaded))
-    out = out or run / "report.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     print(f"wrote {out}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..configuration import encode
 from ..recipes import RECIPES, configure
-from ..runs import change, start
+from ..runs import change, check_side, start
 from ..training.config import RunConfig
 from ..training.cost import estimate
 from ..training.loop import TrainingDiverged, build
@@ -96,6 +96,7 @@ def run(
 def describe(config: RunConfig) -> str:
     """Returns the resolved configuration, the parameter counts and the costs of an iteration."""
     system = build(config)
+    check_side(config, system)
     shape = (config.data.channels, config.data.size or 32, config.data.size or 32)
     cost = estimate(system, config, shape)
     document = json.dumps(encode(config), indent=2)

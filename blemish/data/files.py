@@ -13,10 +13,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast, final
+from typing import Any, BinaryIO, NoReturn, cast, final
 
 from torch import Tensor
 
@@ -24,6 +26,13 @@ from .base import BadImage, Source
 from .images import SUFFIXES, decode, peek
 
 __all__ = ["Archive", "Folder", "Pictures"]
+
+
+# The last two are zipfile's words for encrypted members and unknown compression.
+_DAMAGED = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, NotImplementedError),
+)
 
 
 class Pictures(Source):
@@ -76,8 +85,7 @@ class Pictures(Source):
         try:
             with self.open(index) as file:
                 yield file
-        # The last two are zlib's and zipfile's words for damaged or encrypted members.
-        except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise BadImage(str(error) or type(error).__name__) from error
 
 
@@ -94,8 +102,7 @@ class Folder(Pictures):
             self.root, names = path.parent, [path.name]
         else:
             self.root = path
-            found = (p.relative_to(path) for p in path.rglob("*") if p.is_file())
-            names = sorted(p.as_posix() for p in found if _is_picture(p.as_posix()))
+            names = sorted(name for name in _names(path) if _is_picture(name))
         catalogue = path / "dataset.json"
         parsed = _parse(catalogue.read_bytes(), str(catalogue)) if catalogue.is_file() else None
         super().__init__(str(path), names, parsed)
@@ -129,7 +136,11 @@ class Archive(Pictures):
             )
         parsed = None
         if "dataset.json" in self.archive.namelist():
-            parsed = _parse(self.archive.read("dataset.json"), f"dataset.json in {path}")
+            try:
+                content = self.archive.read("dataset.json")
+            except _DAMAGED as error:
+                raise ValueError(f"dataset.json in {path} cannot be read: {error}") from error
+            parsed = _parse(content, f"dataset.json in {path}")
         super().__init__(str(path), names, parsed)
 
     def open(self, index: int) -> BinaryIO:
@@ -137,10 +148,36 @@ class Archive(Pictures):
         return cast("BinaryIO", self.archive.open(self.names[index]))
 
 
+def _names(root: Path) -> Iterator[str]:
+    """Yields the paths of all files below a folder; links to folders are followed, each folder once.
+
+    Raises:
+        OSError: If a folder cannot be read: its images would be missing without a word.
+    """
+    seen: set[str] = set()
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in seen:
+            subfolders.clear()
+            continue
+        seen.add(here)
+        # In an order of its own, so that of two links to a folder always the same one counts.
+        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
+        inside = Path(folder).relative_to(root)
+        yield from ((inside / name).as_posix() for name in files)
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
+
+
 def _is_picture(name: str) -> bool:
     path = PurePosixPath(name)
-    parts = (part for part in path.parts if part != "..")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    hidden = any(_is_hidden(part) for part in path.parts if part != "..")
     return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
 
 

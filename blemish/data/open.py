@@ -57,6 +57,7 @@ def open_source(
     keep_jpeg_grid: bool = True,
     seed: int = 0,
     mixed: bool = False,
+    smallest: int | None = None,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Source:
@@ -75,6 +76,8 @@ def open_source(
         keep_jpeg_grid: Whether crops start at multiples of 8 pixels.
         seed: The seed of ``glyphs``.
         mixed: Whether images may have different sizes.
+        smallest: The height and width that every image must have at least, for crops that are cut
+            later; None allows any.
         memory: The most bytes of images held in memory; larger sources are read when needed.
         progress: Called now and then with the numbers of files seen and to be seen.
 
@@ -90,8 +93,8 @@ def open_source(
         return Glyphs(count, size=size or 16, channels=channels or 1, seed=seed)
     source = _find(str(spec))
     if isinstance(source, MemorySource):
-        return _prepare_memory(source.head(limit), preparation)
-    survey = _Survey(source, preparation, limit, skip_bad, mixed, progress)
+        return _prepare_memory(source.head(limit), preparation, smallest)
+    survey = _Survey(source, preparation, limit, skip_bad, mixed, smallest, progress)
     return survey.hold() if survey.bytes() <= memory else survey.stream()
 
 
@@ -165,9 +168,11 @@ class _Survey:
         limit: int | None,
         skip_bad: bool,
         mixed: bool,
+        smallest: int | None,
         progress: Progress | None,
     ) -> None:
         self.source, self.preparation, self.limit = source, preparation, limit
+        self.smallest = smallest
         self.skip_bad, self.mixed, self.progress = skip_bad, mixed, progress
         self.title = source.title
         step = max(1, len(source) // 32)
@@ -266,6 +271,7 @@ class _Survey:
         shapes = [(self.source.name(one.index), one.shape) for one in seen if one.shape]
         sizes = [(name, shape[1:]) for name, shape in shapes]
         _check_fit(self.title, self.preparation, sizes)
+        _check_smallest(self.title, self.smallest, sizes)
         counts = Counter(size for _, size in sizes)
         if len(counts) == 1 or self.mixed or self.preparation.size is not None:
             return
@@ -277,9 +283,13 @@ class _Survey:
         )
 
 
-def _prepare_memory(source: MemorySource, preparation: Preparation) -> MemorySource:
+def _prepare_memory(
+    source: MemorySource, preparation: Preparation, smallest: int | None
+) -> MemorySource:
     height, width = source.tensor().shape[-2:]
-    _check_fit(source.title, preparation, [(source.name(0), (height, width))])
+    sizes = [(source.name(0), (height, width))]
+    _check_fit(source.title, preparation, sizes)
+    _check_smallest(source.title, smallest, sizes)
     images = source.tensor()
     chunks = (images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))
     return MemorySource(
@@ -306,6 +316,17 @@ def _check_fit(
         f"{title}: {len(objections)} of {len(sizes)} images are not {side}x{side}: "
         f"{_five(objections)}; make them fit with --fit crop or --fit resize"
     )
+
+
+def _check_smallest(
+    title: str, smallest: int | None, sizes: Sequence[tuple[str, tuple[int, int]]]
+) -> None:
+    small = [(name, _by(h, w)) for name, (h, w) in sizes if smallest and min(h, w) < smallest]
+    if small:
+        raise ValueError(
+            f"{title}: {len(small)} of {len(sizes)} images are smaller than the crop "
+            f"{smallest}x{smallest}: {_five(small)}; remove them, or choose smaller crops"
+        )
 
 
 def _fail_broken(title: str, broken: list[tuple[str, str]], *, all_broken: bool) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
-from .pages import Column, comparison_page, inspect_page
+from .pages import Column, check_replaceable, comparison_page, inspect_page
 from .report import Record, report_page
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Drawn",
     "Findings",
     "Record",
+    "check_replaceable",
     "comparison_page",
     "inspect_degradation",
     "inspect_page",

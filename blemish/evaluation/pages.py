@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,7 +22,28 @@ from .findings import Findings
 from .pictures import Picture, sheet
 from .views import view
 
-__all__ = ["Bar", "Column", "comparison_page", "inspect_page", "render"]
+__all__ = ["Bar", "Column", "check_replaceable", "comparison_page", "inspect_page", "render"]
+
+_MARK = "<footer>Made with blemish"
+"""What every page's end says, in templates/base.html.j2."""
+
+
+def check_replaceable(file: Path, *, page: Path) -> None:
+    """Refuses to replace what did not come from here.
+
+    Arguments:
+        file: A file that is to be written.
+        page: The page that stands for it: where the file exists, the page must be one of ours.
+
+    Raises:
+        FileExistsError: If the file exists and the page is missing or somebody else's.
+    """
+    if not file.exists():
+        return
+    if not page.is_file() or _MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        raise FileExistsError(
+            f"{file} is there and was not made by blemish; move it, or choose another --out"
+        )
 
 
 @dataclass(frozen=True)

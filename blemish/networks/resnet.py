@@ -110,6 +110,11 @@ class ResNetGenerator(nn.Module):
         residual_scale: float = 0.1
         output_gain: float = 1.0
 
+        def __post_init__(self) -> None:
+            """Checks that there is something to build."""
+            _check_widths("channels", self.channels, least=1)
+            _check_widths("latent and image_channels", (self.latent, self.image_channels))
+
         def build(self) -> ResNetGenerator:
             """Makes the network."""
             return ResNetGenerator(self)
@@ -172,6 +177,12 @@ class ResNetDiscriminator(nn.Module):
         image_channels: int = 3
         residual_scale: float = 0.1
 
+        def __post_init__(self) -> None:
+            """Checks that there is something to build."""
+            _check_widths("down", self.down, least=1)
+            _check_widths("flat", self.flat)
+            _check_widths("image_channels", (self.image_channels,))
+
         def build(self) -> ResNetDiscriminator:
             """Makes the network."""
             return ResNetDiscriminator(self)
@@ -228,3 +239,8 @@ def _zero_biases(module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
+
+
+def _check_widths(name: str, widths: tuple[int, ...], *, least: int = 0) -> None:
+    if len(widths) < least or min(widths, default=1) < 1:
+        raise ValueError(f"{name}={widths}; give positive whole numbers, at least {least} of them")

@@ -156,6 +156,7 @@ class RobustGAN(System):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        _check_players(config)
         self.prior = config.prior.build()
         degradation: Degradation[Any] = config.degradation.build()
         self.degradation = degradation if isinstance(degradation, Chain) else Chain([degradation])
@@ -346,6 +347,22 @@ class RobustGAN(System):
         with self.autocast():
             logits_fake = self.discriminator(2 * fake - 1)
         return {"adversarial": discriminator_loss(logits_real.float(), logits_fake.float())}
+
+
+def _check_players(config: RobustGAN.Config) -> None:
+    """Refuses a discriminator that cannot take the generator's images."""
+    made, judged = config.prior.network, config.discriminator
+    if made.image_channels != judged.image_channels:
+        raise ValueError(
+            f"the generator makes images of {made.image_channels} channels and the discriminator takes "
+            f"{judged.image_channels}; set system.prior.network.image_channels and "
+            "system.discriminator.image_channels alike"
+        )
+    if made.size < 2 ** len(judged.down):
+        raise ValueError(
+            f"discriminator.down={judged.down} halves images of side {made.size} more often than they "
+            "can be; give fewer blocks"
+        )
 
 
 def _widened(sane: tuple[float, float], fresh: float | None) -> tuple[float, float]:

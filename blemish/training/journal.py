@@ -56,7 +56,7 @@ class Journal:
         if state.images:
             self.progress.say(f"Going on from {state.images:,} images.")
         for note in self.run.notes:
-            self.progress.say(f"Changed: {note}.")
+            self.progress.say(note)
         return self
 
     def __exit__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,13 @@ __all__ = ["begin", "check_folder", "fingerprint", "save"]
 FILES = ("config.json", "metrics.jsonl")
 """What a run's folder holds from its beginning."""
 
+PLACES = (
+    *FILES,
+    *("checkpoints", "samples", "tensorboard", "observed.png", "report.html"),
+    *("prior", "degradation", "restorer"),
+)
+"""All that a run writes, its hooks included."""
+
 SHOWN = 16
 """The number of images whose brightness tells a data set."""
 
@@ -36,12 +42,15 @@ TOLERANCE = 1e-3
 """How far an image's mean may differ: decoders and processors round differently."""
 
 
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """Returns what determines a run's numbers: all but its length, its cadences and where the data lie."""
-    data = encode(replace(config.data, source=""))
-    training = {name: getattr(config.training, name) for name in ("batch", "precision")}
-    system = encode(config.system)
-    return {"seed": config.seed, "data": data, "system": system, "training": training}
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what determines a run's numbers: all but its length, its cadences and where the data lie.
+
+    Arguments:
+        config: The run's configuration as JSON values.
+    """
+    data = {**config["data"], "source": ""}
+    training = {name: config["training"][name] for name in ("batch", "precision")}
+    return {"seed": config["seed"], "data": data, "system": config["system"], "training": training}
 
 
 def _digest(identity: Mapping[str, Any]) -> str:
@@ -64,6 +73,10 @@ def check_folder(config: RunConfig, out: Path, resume: Path | bool | None) -> No
     folder = _checkpoint_to_resume(out, resume)
     if folder is not None:
         _differences(config, folder, out, json.loads((folder / "state.json").read_text()))
+    elif (out / "config.json").exists():
+        # It was stopped before its first checkpoint: the same run starts again, no other in its place.
+        known = json.loads((out / "config.json").read_text())
+        _refuse(_changes(_identity(known), config), out)
 
 
 def save(run: Run, seconds: float) -> None:
@@ -75,7 +88,7 @@ def save(run: Run, seconds: float) -> None:
     check_weights(run)
     if not run.team.main:
         return
-    state, identity = run.state, _identity(run.state.config)
+    state, identity = run.state, _identity(encode(run.state.config))
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
     steps: dict[str, dict[str, int]] = {}
@@ -114,16 +127,21 @@ def begin(run: Run, resume: Path | bool | None) -> Path | None:
     Raises:
         FileExistsError: If the folder holds another run, or something else.
         FileNotFoundError: If there is no whole checkpoint to resume from.
-        ValueError: If the same folder's run has another configuration or has seen other images.
+        ValueError: If the same folder's run has another configuration or has seen other images, or the
+            checkpoint is of other networks.
     """
     out = run.state.out
     folder = _checkpoint_to_resume(out, resume)
     run.team.any(False)  # no process writes into the folder before all have looked at it
     if folder is None:
+        if resume:
+            run.notes.append(f"{out} holds no checkpoint yet: starting at the beginning.")
         return None
     checkpoint = load_checkpoint(folder)
-    run.notes += _differences(run.state.config, folder, out, checkpoint.state)
-    run.notes += _other_images(run, folder, checkpoint)
+    changes = _differences(run.state.config, folder, out, checkpoint.state)
+    _check_networks(run, folder, checkpoint)
+    changes += _other_images(run, folder, checkpoint)
+    run.notes += [f"Changed: {change}." for change in changes]
     _restore(run, checkpoint)
     return out if _is_in(folder, out) else folder.resolve().parent.parent
 
@@ -157,10 +175,10 @@ def _check_place(out: Path) -> None:
         return
     if not out.is_dir():
         raise FileExistsError(f"{out} is a file; choose a folder for the run")
-    present = [name for name in FILES if (out / name).exists()]
+    present = [name for name in PLACES if (out / name).exists()]
     if present and not _is_run(out / "config.json"):
         raise FileExistsError(
-            f"{out} holds a {present[0]} that is not of a run; choose another folder"
+            f"{out} holds {present[0]!r}, which is not of a run and would be replaced; choose another folder"
         )
 
 
@@ -173,26 +191,48 @@ def _is_run(path: Path) -> bool:
 
 def _differences(config: RunConfig, folder: Path, out: Path, state: Mapping[str, Any]) -> list[str]:
     """Refuses a changed configuration in the same folder, returns the changes for another."""
-    known = state["config"]
-    parts = {name: complete(known[name], getattr(config, name)) for name in ("data", "system")}
-    before = _flatten({**known, **parts})
-    after = _flatten(_identity(config))
-    changes = [
-        f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    if changes and _is_in(folder, out):
-        raise ValueError(
-            f"{folder} is of another configuration: {'; '.join(changes[:5])}; "
-            "to go on with these changes, resume it into another folder"
-        )
+    changes = _changes(state["config"], config)
+    if _is_in(folder, out):
+        _refuse(changes, folder)
     images, batch = state["images"], config.training.batch
     if images % batch:
         raise ValueError(
             f"{folder} has seen {images} images, no multiple of training.batch={batch}"
         )
     return changes
+
+
+def _changes(known: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """Returns how a configuration differs from a known identity, in words."""
+    parts = {name: complete(known[name], getattr(config, name)) for name in ("data", "system")}
+    before = _flatten({**known, **parts})
+    after = _flatten(_identity(encode(config)))
+    return [
+        f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _refuse(changes: list[str], folder: Path) -> None:
+    if changes:
+        raise ValueError(
+            f"{folder} is of another configuration: {'; '.join(changes[:5])}; choose another folder, "
+            "into which a run can be resumed with changes of all but the networks"
+        )
+
+
+def _check_networks(run: Run, folder: Path, checkpoint: Checkpoint) -> None:
+    """Refuses a checkpoint whose weights have other names or shapes than the run's."""
+    theirs = {name: tuple(tensor.shape) for name, tensor in checkpoint.parameters.items()}
+    mine = {name: tuple(t.shape) for name, t in run.state.system.state_dict().items()}
+    for name in (*mine, *theirs):
+        if mine.get(name) != theirs.get(name):
+            there, here = (str(shapes.get(name, "absent")) for shapes in (theirs, mine))
+            raise ValueError(
+                f"{folder} is of other networks: {name} is {there} there and {here} here; "
+                "give its recipe and preset, or start a new run"
+            )
 
 
 def _other_images(run: Run, folder: Path, checkpoint: Checkpoint) -> list[str]:

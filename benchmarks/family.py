@@ -144,9 +144,11 @@ def measure(
     shape = (config.data.size, config.data.channels)
     file = folder / f"{cell.data}-{cell.setting}-{cell.seed}.npy"
     pixels = observed(file, clean(sources.train, *shape), cell.setting, cell.seed)
-    run, _ = start(
+    run, trained = start(
         config, folder / cell.name, resume=True, device="cpu", images=Images(pixels), silent=True
     )
+    if not trained.finished:
+        raise SystemExit(f"{cell.name} was stopped; the same command goes on")
     features = effnet_lite0()
     reference = clean_features(sources.test, *shape)
     damaged = damaged_features(file, cell.seed)

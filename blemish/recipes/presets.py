@@ -12,7 +12,8 @@ Learning rates go with the length of a run. Adam without momentum takes steps of
 where gradients are noise, so that weights walk by about lr times the square root of the iterations:
 0.11 in the paper (2e-4, 300,000 iterations). At 0.27 the discriminator's activations grew until its last
 layer was dead; in the presets named ``small`` its rate is near the paper's product, and the RGB
-generators' half to two thirds of it: at the paper's 2e-4 the learned degradations were too slow for 20,000 iterations.
+generators' half to two thirds of it: at the paper's 2e-4 the learned degradations were too slow for
+20,000 iterations.
 For RGB a penalty of 0.3 still flattened the discriminator, 0.03 did not.
 
 References:

@@ -200,6 +200,7 @@ def test_small_presets_say_what_stabilises_them() -> None:
     assert (jpeg.table, jpeg.chroma) == ("integer", "bilinear")
     # The samples start near grey.
     assert c.prior.network.output_gain < 1
+    assert c.diversity_noise > 0.02
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
     assert grey.prior.network.output_gain == grey.discriminator_rate == 1
 

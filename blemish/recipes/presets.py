@@ -13,8 +13,8 @@ where gradients are noise, so that weights walk by about lr times the square roo
 0.11 in the paper (2e-4, 300,000 iterations). At 0.27 the discriminator's activations grew until its last
 layer was dead; in the presets named ``small`` its rate is near the paper's product, and the RGB
 generators' half to two thirds of it: at the paper's 2e-4 the learned degradations were too slow for
-20,000 iterations.
-For RGB a penalty of 0.3 still flattened the discriminator, 0.03 did not.
+20,000 iterations. For RGB a penalty of 0.3 still flattened the discriminator, 0.03 did not; before the
+steeper one, the noise needs a larger weight of its diversity, or the images take it over.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -164,6 +164,7 @@ PRESETS: dict[str, Preset] = {
         batch_multiple=1,
         lr=4e-4,
         r1=0.03,
+        diversity_noise=0.2,
         constant_rate=2.5,
         discriminator_rate=2.0,
         image_gain=0.1,
@@ -190,6 +191,7 @@ PRESETS: dict[str, Preset] = {
         iterations=32_000,
         lr=4e-4,
         r1=0.03,
+        diversity_noise=0.2,
         constant_rate=1.6,
         discriminator_rate=1.5,
         image_gain=0.1,

@@ -33,6 +33,7 @@ from .training.progress import Tell, waiting
 
 __all__ = ["Run", "change", "check_side", "load", "observed_images", "start"]
 
+# What a recipe has used when --set is applied: a change would only be a wrong label.
 _USED = {"recipe": "RECIPE", "preset": "--preset", "data.setting": "--setting"}
 
 GRID = 64
@@ -247,6 +248,7 @@ def start(
         stride=config.training.batch,
     )
 
+    # Written once, and anew where a stopped run starts again: its images may be others.
     unseen = [out / "observed.png"]
 
     def report(state: State) -> None:

@@ -243,4 +243,5 @@ def _zero_biases(module: nn.Module) -> None:
 
 def _check_widths(name: str, widths: tuple[int, ...], *, least: int = 0) -> None:
     if len(widths) < least or min(widths, default=1) < 1:
-        raise ValueError(f"{name}={widths}; give positive whole numbers, at least {least} of them")
+        how_many = f", at least {least}" if least else ""
+        raise ValueError(f"{name}={widths}; give positive whole numbers{how_many}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configuration import complete, encode
+from ..configuration import complete, encode, read_json
 from .checkpoint import (
     Checkpoint,
     find_checkpoint,
@@ -72,11 +72,10 @@ def check_folder(config: RunConfig, out: Path, resume: Path | bool | None) -> No
     """Looks for what forbids a run, before images are opened; see :func:`begin` for the errors."""
     folder = _checkpoint_to_resume(out, resume)
     if folder is not None:
-        _differences(config, folder, out, json.loads((folder / "state.json").read_text()))
+        _differences(config, folder, out, read_json(folder / "state.json"))
     elif (out / "config.json").exists():
         # It was stopped before its first checkpoint: the same run starts again, no other in its place.
-        known = json.loads((out / "config.json").read_text())
-        _refuse(_changes(_identity(known), config), out)
+        _refuse(_changes(_identity(read_json(out / "config.json")), config), out)
 
 
 def save(run: Run, seconds: float) -> None:

@@ -39,3 +39,12 @@ def test_a_failed_training_names_its_log(tmp_path: Path) -> None:
         ValueError, match=r"training .* failed; its log is .*\.log: .*greater than or equal to 1"
     ):
         demo.run(tmp_path, images=-1)
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.json"])
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match="was not made by blemish; move it"):
+        demo.run(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"

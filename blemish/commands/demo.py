@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..data import load_images, open_source
 from ..degradations import Chain, LearnedBlur, freeze
-from ..evaluation import Column, comparison_page, inspect_degradation
+from ..evaluation import Column, check_replaceable, comparison_page, inspect_degradation
 from ..functional.kernels import disk_radius
 from ..functional.random import generator_for
 from ..metrics import Extractor, extract, frechet, sharpness, train_classifier, wasserstein1
@@ -59,9 +59,16 @@ def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
         images: The number of observed images each model sees; None means the preset's.
 
     Returns:
-        0; 1 when a training failed.
+        0.
+
+    Raises:
+        ValueError: If a training fails; the message names its log.
+        FileExistsError: If the folder holds such files that are not of an earlier demo.
     """
     began = time.monotonic()
+    page_file, summary_file = out / "report.html", out / "summary.json"
+    for file in (page_file, summary_file):
+        check_replaceable(file, page=page_file)
     print("Training on blurred glyphs alone: a plain GAN, a BR-GAN, and an AmbientGAN that is told")
     print(f"the true blur. A few minutes on two cores; logs are in {out}/*.log")
     _train(out, seed=seed, images=images)
@@ -69,10 +76,10 @@ def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
     runs = {name: load(out / name) for name in RECIPES}
     with waiting("measuring and drawing"):
         summary, page = evaluate(runs, _features(runs["gan"]), seed=seed)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (out / "report.html").write_text(page, encoding="utf-8")
+    page_file.write_text(page, encoding="utf-8")
+    summary_file.write_text(json.dumps(summary, indent=2) + "\n")
     print(_table(summary))
-    print(f"{time.monotonic() - began:.0f} seconds. Open {out / 'report.html'}")
+    print(f"{time.monotonic() - began:.0f} seconds. Open {page_file}")
     return 0
 
 

@@ -10,8 +10,9 @@ r"""The robust GAN family in small: does each robust GAN beat the plain one?
 The first reduces all images to 16 x 16 pixels by area, the second leaves CIFAR-10's at 32 x 32, the
 third asks what some choices of a preset are worth.
 Each cell (data, setting, recipe, seed) is one run on one thread; two run at a time. A cell that has its
-JSON file is not run again, and one that was interrupted goes on from its checkpoint. So several calls,
-each with some of the settings or recipes, make one table.
+JSON file in --out is not run again, and one that was interrupted goes on from its checkpoint in --runs.
+So several calls, each with some of the settings or recipes, make one table; to measure anew what is in
+the repository, give another --out.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def table(folder: Path) -> str:
             row = [
                 data,
                 letter,
-                _numbers([*found.values()], "degraded_frechet")[:1],
+                _numbers([_first(found, s) for s in seeds], "degraded_frechet"),
                 _numbers([found.get((plain, s)) for s in seeds]),
                 _numbers([found.get((robust, s)) for s in seeds]),
                 _numbers([found.get((told[0], s)) for s in seeds]) if told else ["-"],
@@ -202,6 +203,19 @@ def table(folder: Path) -> str:
                 "| " + " | ".join(x if isinstance(x, str) else " / ".join(x) for x in row) + " |"
             )
     return "\n".join(lines)
+
+
+def _first(found: dict[tuple[str, int], dict[str, Any]], seed: int) -> dict[str, Any] | None:
+    """Returns a cell of a seed: all of them have the same degraded images."""
+    return next((cell for (_, s), cell in found.items() if s == seed), None)
+
+
+def _cifar(place: Path) -> tuple[str, str]:
+    """Returns the training and the test images: two ZIP files of a folder, or CIFAR-10's official form."""
+    zips = place / "train.zip", place / "test.zip"
+    if all(file.is_file() for file in zips):
+        return str(zips[0]), str(zips[1])
+    return f"{place}:train", f"{place}:test"
 
 
 def picture(sources: dict[str, Sources], cells: list[Cell], folder: Path) -> Image.Image:
@@ -250,7 +264,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--runs", type=Path, default=Path("runs/family"), help="folder of the runs")
     parser.add_argument("--fashion-mnist", type=Path, help="folder of the four IDX files")
-    parser.add_argument("--cifar10", type=Path, help="folder with train.zip and test.zip")
+    parser.add_argument("--cifar10", type=Path, help="CIFAR-10: its .tar.gz, or a folder")
     parser.add_argument("--cifar10-32", type=Path, help="the same, for images of 32 x 32 pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS))
@@ -276,7 +290,7 @@ def main() -> None:
     cifar = {"cifar10": (a.cifar10, "small16"), "cifar10-32": (a.cifar10_32, "cifar10-small")}
     for name, (folder, preset) in cifar.items():
         if folder:
-            sources[name] = Sources(str(folder / "train.zip"), str(folder / "test.zip"), preset)
+            sources[name] = Sources(*_cifar(folder), preset)
     cells = [
         Cell(data, letter, recipe, seed)
         for seed in a.seeds

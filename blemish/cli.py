@@ -44,7 +44,7 @@ WrongUsage: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="blemish",
-    help="Learn how images were damaged: clean generators, reusable damage and restorers from degraded images alone.",
+    help="Learn how images were damaged: clean generators and reusable damage from degraded images alone.",
     epilog=EPILOG,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -122,7 +122,7 @@ def demo(
     ),
     seed: Seed = 0,
 ) -> Any:
-    """Train a plain GAN and two robust ones on damaged glyphs, and report what they learned.
+    """Train a plain GAN, a BR-GAN and a GAN that is told the damage on blurred glyphs, and report what they learned.
 
     Example: blemish demo --out runs/demo
     """
@@ -148,7 +148,8 @@ def train(
     setting: Annotated[
         str | None,
         typer.Option(
-            help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T.", metavar="S"
+            help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T (B to D blur, H to J JPEG, R noise, N all; docs/settings.md).",
+            metavar="S",
         ),
     ] = None,
     images: Annotated[
@@ -161,10 +162,18 @@ def train(
     ] = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.", metavar="N", min=1)
+        int | None,
+        typer.Option(
+            help="Bring images to this side in pixels, which must be the preset's; see --fit.",
+            metavar="N",
+            min=1,
+        ),
     ] = None,
     fit: Annotated[
-        Fit | None, typer.Option(help="How other sizes are brought to --size; default: crop.")
+        Fit | None,
+        typer.Option(
+            help="How other sizes are brought to --size; default: crop with --size, else none."
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option(help="Threads that read large images.", metavar="N", min=1)

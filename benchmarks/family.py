@@ -218,10 +218,13 @@ def _cifar(place: Path) -> tuple[str, str]:
     return f"{place}:train", f"{place}:test"
 
 
-def picture(sources: dict[str, Sources], cells: list[Cell], folder: Path) -> Image.Image:
+def picture(
+    sources: dict[str, Sources], cells: list[Cell], folder: Path, *, samples_only: bool
+) -> Image.Image:
     """Returns a row for each data, setting and seed of which all cells are trained.
 
-    A row shows degraded images, samples of each recipe in the order of the cells, clean images.
+    A row shows degraded images, samples of each recipe in the order of the cells, clean images; or the
+    samples alone, where the data's own pictures may not be shown.
     """
     groups: dict[tuple[str, str, int], list[Prior]] = {}
     for row, members in groupby(cells, lambda cell: (cell.data, cell.setting, cell.seed)):
@@ -234,13 +237,14 @@ def picture(sources: dict[str, Sources], cells: list[Cell], folder: Path) -> Ima
     rows = []
     for (data, letter, seed), priors in groups.items():
         channels, *shape = priors[0].shape
-        frozen = torch.from_numpy(np.load(folder / f"{data}-{letter}-{seed}.npy"))
         panels = [
-            pick(frozen, "shown"),
             *(sample_images(prior, SHOWN, seed=seed) for prior in priors),
             *(torch.ones(SHOWN, channels, *shape) for _ in range(width - len(priors))),
-            pick(clean(sources[data].test, shape[0], channels), "shown"),
         ]
+        if not samples_only:
+            frozen = torch.from_numpy(np.load(folder / f"{data}-{letter}-{seed}.npy"))
+            test = clean(sources[data].test, shape[0], channels)
+            panels = [pick(frozen, "shown"), *panels, pick(test, "shown")]
         rows.append(torch.cat([_tile(panel[:SHOWN]) for panel in panels], dim=2))
     pixels = (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     return Image.fromarray(pixels.numpy()).resize(
@@ -274,6 +278,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
     parser.add_argument("--picture", type=Path, help="draw what is there into this file")
+    parser.add_argument("--samples-only", action="store_true", help="draw no picture of the data")
     a = parser.parse_args()
     if a.table:
         print(table(a.out))
@@ -300,7 +305,7 @@ def main() -> None:
         if not a.recipes or recipe in a.recipes
     ]
     if a.picture:
-        picture(sources, cells, a.runs).save(a.picture)
+        picture(sources, cells, a.runs, samples_only=a.samples_only).save(a.picture)
         return
     a.out.mkdir(parents=True, exist_ok=True)
     a.runs.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,9 @@ def load(folder: str | os.PathLike[str]) -> Any:
     if artefacts.is_artefact(folder):
         return artefacts.load(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} is no run and no artefact: it has no config.json")
+        inside = sorted(str(config.parent) for config in folder.glob("*/config.json"))
+        hint = f"; there are {', '.join(inside)}" if inside else ""
+        raise FileNotFoundError(f"{folder} is no run and no artefact: it has no config.json{hint}")
     return Run(folder, decode_run(read_json(folder / "config.json")))
 
 

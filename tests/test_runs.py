@@ -82,6 +82,8 @@ def test_the_package_loads_runs_and_parts(finished: Run) -> None:
     assert prior.shape == (3, 16, 16)
     with pytest.raises(FileNotFoundError, match="no run and no artefact"):
         blemish.load(finished.folder / "samples")
+    with pytest.raises(FileNotFoundError, match=f"; there are .*{finished.folder.name}"):
+        blemish.load(finished.folder.parent)
 
 
 def test_training_on_a_setting_is_training_on_its_frozen_copies() -> None:

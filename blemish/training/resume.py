@@ -165,7 +165,9 @@ def _checkpoint_to_resume(out: Path, resume: Path | bool | None) -> Path | None:
 
 def _check_empty(out: Path) -> None:
     if list_checkpoints(out) or any((out / name).exists() for name in FILES):
-        raise FileExistsError(f"{out} holds a run; go on with --resume or choose another folder")
+        raise FileExistsError(
+            f"{out} holds a run; go on with --resume (in Python resume=True), or choose another folder"
+        )
 
 
 def _check_place(out: Path) -> None:

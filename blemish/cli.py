@@ -66,8 +66,21 @@ class Fit(StrEnum):
     resize = "resize"
 
 
+class Checkpoint(StrEnum):
+    """Which checkpoint of a run."""
+
+    best = "best"
+    last = "last"
+
+
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Step over broken files and list them.")]
+Checkpoints = Annotated[
+    Checkpoint | None,
+    typer.Option(
+        "--checkpoint", help="Of a run: best or last; default: the best where one was chosen."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -241,6 +254,7 @@ def sample(
             "--overwrite", help="Replace the pictures of the same numbers in DIR, and the grid."
         ),
     ] = False,
+    checkpoint: Checkpoints = None,
 ) -> Any:
     """Draw clean images from a trained run.
 
@@ -248,7 +262,16 @@ def sample(
     """
     if out is None and grid is None:
         raise typer.BadParameter("nothing would be written: give --out DIR, --grid FILE or both")
-    return _run("sample", run, out=out, count=count, seed=seed, grid=grid, overwrite=overwrite)
+    return _run(
+        "sample",
+        run,
+        out=out,
+        count=count,
+        seed=seed,
+        grid=grid,
+        overwrite=overwrite,
+        checkpoint=_value(checkpoint),
+    )
 
 
 @app.command()
@@ -282,6 +305,7 @@ def degrade(
         ),
     ] = False,
     skip_bad: SkipBad = False,
+    checkpoint: Checkpoints = None,
 ) -> Any:
     """Damage clean images, and write down how.
 
@@ -297,6 +321,7 @@ def degrade(
         replay=replay,
         overwrite=overwrite,
         skip_bad=skip_bad,
+        checkpoint=_value(checkpoint),
     )
 
 
@@ -307,12 +332,13 @@ def inspect(
     ],
     out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")],
     seed: Seed = 0,
+    checkpoint: Checkpoints = None,
 ) -> Any:
     """Show what damage was learned: kernels, noise levels, qualities, as a page and as JSON.
 
     Example: blemish inspect runs/br --out runs/br/inspect
     """
-    return _run("inspect", what, out=out, seed=seed)
+    return _run("inspect", what, out=out, seed=seed, checkpoint=_value(checkpoint))
 
 
 @app.command()
@@ -322,12 +348,13 @@ def report(
         Path | None,
         typer.Option(help="The page written; default: report.html in RUN.", metavar="FILE.html"),
     ] = None,
+    checkpoint: Checkpoints = None,
 ) -> Any:
     """Write one self-contained page about a run.
 
     Example: blemish report runs/br --out br.html
     """
-    return _run("report", run, out=out)
+    return _run("report", run, out=out, checkpoint=_value(checkpoint))
 
 
 @app.command()
@@ -339,6 +366,10 @@ def doctor(
     Example: blemish doctor --json
     """
     return _run("doctor", json=json)
+
+
+def _value(choice: StrEnum | None) -> str | None:
+    return None if choice is None else choice.value
 
 
 def _run(verb: str, *arguments: Any, **options: Any) -> Any:

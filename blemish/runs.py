@@ -1,25 +1,37 @@
 r"""Runs: start one, go on with one, load one.
 
 A run is a folder: ``config.json``, ``metrics.jsonl``, ``observed.png``, ``samples/``, ``checkpoints/``,
-and the moving averages of its parts as the artefacts ``prior/`` and ``degradation/``.
+and the moving averages of its parts as the artefacts ``prior/`` and ``degradation/``. Where images were
+kept for it, the best checkpoint's parts stand in ``best/``, and how it was chosen in ``selection.json``.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from . import artefacts
 from .configuration import override, read_json
-from .data import ImageBatches, Images, StreamedImages, open_images, open_source
+from .data import (
+    ImageBatches,
+    ImageReader,
+    Images,
+    StreamedImages,
+    hold_out,
+    open_images,
+    open_source,
+    read_images,
+)
 from .degradations import Degradation, FrozenSource, freeze, setting
 from .functional.random import generator_for
+from .metrics import named_features
 from .priors import Prior
 from .recipes import PRESETS, decode_run
 from .systems.base import System
@@ -30,8 +42,13 @@ from .training.loop import State, TrainResult, build, check, train
 from .training.metrics import read_metrics
 from .training.processes import is_main
 from .training.progress import Tell, waiting
+from .training.run import Hook
+from .training.selection import FEWEST, Measured, Selected, Selection, read_selection
 
-__all__ = ["Run", "change", "check_side", "load", "observed_images", "start"]
+__all__ = ["Run", "Which", "change", "check_side", "load", "observed_images", "start"]
+
+Which = Literal["best", "last"]
+"""Which checkpoint of a run."""
 
 # What a recipe has used when --set is applied: a change would only be a wrong label.
 _USED = {"recipe": "RECIPE", "preset": "--preset", "data.setting": "--setting"}
@@ -47,22 +64,66 @@ class Run:
     Attributes:
         folder: The folder.
         config: The configuration.
+        which: Whether its parts are those of the best checkpoint or the last; None means the best
+            where one was chosen, else the last.
     """
 
     folder: Path
     config: RunConfig
+    which: Which | None = None
 
     @functools.cached_property
     def prior(self) -> Prior:
         """The generator of clean images, with averaged weights."""
-        prior: Prior = artefacts.load(self.folder / "prior")
+        prior: Prior = artefacts.load(self.parts / "prior")
         return prior
 
     @functools.cached_property
     def degradation(self) -> Degradation[Any]:
         """The model of the damage, with averaged weights; known ones have none."""
-        degradation: Degradation[Any] = artefacts.load(self.folder / "degradation")
+        degradation: Degradation[Any] = artefacts.load(self.parts / "degradation")
         return degradation
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the parts ``prior/`` and ``degradation/``.
+
+        Raises:
+            ValueError: If the best checkpoint is wanted and none was chosen.
+        """
+        return self.folder if self.chosen() is None else self.folder / "best"
+
+    @property
+    def selection(self) -> Selected | None:
+        """How the best checkpoint was chosen; None where no images were kept for it."""
+        return read_selection(self.folder)
+
+    def chosen(self) -> Measured | None:
+        """Returns the checkpoint whose parts these are; None means the last.
+
+        Raises:
+            ValueError: If the best checkpoint is wanted and none was chosen.
+        """
+        selection = None if self.which == "last" else self.selection
+        best = selection.best if selection else None
+        if best is None and self.which == "best":
+            raise ValueError(
+                f"{self.folder} has no best checkpoint: none was chosen; use --checkpoint last, or train "
+                "with data.held_out above 0"
+            )
+        return best
+
+    def describe(self) -> str:
+        """Returns which checkpoint the parts are of, in one line."""
+        best = self.chosen()
+        if best is None:
+            return f"the last checkpoint, after {self.images:,} images"
+        selection = self.selection
+        assert selection is not None
+        return (
+            f"the best checkpoint, after {best.images:,} of {self.images:,} images "
+            f"(proximal distance {best.distance:.4g} on {selection.features})"
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of ``metrics.jsonl``; one that is being written is left out."""
@@ -82,11 +143,12 @@ class Run:
         return None if name is None else setting(name)
 
 
-def load(folder: str | os.PathLike[str]) -> Any:
+def load(folder: str | os.PathLike[str], checkpoint: Which | None = None) -> Any:
     """Loads a run, or an artefact.
 
     Arguments:
         folder: A run's folder, or one that holds a degradation or a prior.
+        checkpoint: Which parts of a run: ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
         A :class:`Run`, a degradation or a prior.
@@ -101,7 +163,7 @@ def load(folder: str | os.PathLike[str]) -> Any:
         inside = sorted(str(config.parent) for config in folder.glob("*/config.json"))
         hint = f"; there are {', '.join(inside)}" if inside else ""
         raise FileNotFoundError(f"{folder} is no run and no artefact: it has no config.json{hint}")
-    return Run(folder, decode_run(read_json(folder / "config.json")))
+    return Run(folder, decode_run(read_json(folder / "config.json")), checkpoint)
 
 
 def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
@@ -242,8 +304,11 @@ def start(
     if images is None:
         images = observed_images(config.data, seed=config.seed, workers=workers, silent=silent)
     _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
+    tell = functools.partial(_say, silent=silent)
+    training, kept = _split(images, config, tell)
+    selection = _selection(kept, config, tell)
     batches = ImageBatches(
-        images,
+        training,
         config.seed,
         flip=config.data.flip,
         random_crop=config.data.random_crop,
@@ -255,7 +320,7 @@ def start(
 
     def report(state: State) -> None:
         while unseen:
-            save_grid(_first(images), unseen.pop(), columns=8)
+            save_grid(_first(training), unseen.pop(), columns=8)
         _sample(state)
 
     result = train(
@@ -265,15 +330,50 @@ def start(
         out,
         resume=resume or None,
         device=device,
-        hooks=(report,),
-        count=len(images),
+        hooks=(report, *selection),
+        count=len(training),
         command=command,
         silent=silent,
     )
     return Run(out, config), result
 
 
-def _first(images: Images | StreamedImages, count: int = GRID) -> Tensor:
+def _split(
+    images: Images | StreamedImages, config: RunConfig, tell: Callable[[str], None]
+) -> tuple[ImageReader, ImageReader | None]:
+    """Returns the images to train on, and those kept for the choice of the best checkpoint."""
+    wanted = config.data.held_out
+    if not wanted:
+        return images, None
+    count = min(wanted, len(images) // 10)
+    if count < FEWEST:
+        tell(
+            f"No best checkpoint is chosen: of {len(images)} images none are kept for it; "
+            f"{10 * FEWEST} or more are needed."
+        )
+        return images, None
+    return hold_out(images, count, config.seed)
+
+
+def _selection(
+    kept: ImageReader | None, config: RunConfig, tell: Callable[[str], None]
+) -> tuple[Hook, ...]:
+    if kept is None or not is_main():
+        return ()
+    try:
+        features = named_features(config.selection.features, config.data.channels)
+    except ModuleNotFoundError as error:
+        tell(f"No best checkpoint is chosen: {error}.")
+        return ()
+    return (Selection(list(read_images(kept)), features, samples=config.selection.samples),)
+
+
+def _say(text: str, *, silent: bool) -> None:
+    if is_main() and not silent:
+        print(text, file=sys.stderr)
+
+
+def _first(images: ImageReader, count: int = GRID) -> Tensor:
     return ImageBatches(images, 0, ahead=0)(0, min(count, len(images)))
 
 

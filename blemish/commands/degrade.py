@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,7 +27,7 @@ from torch import Tensor
 from ..data import Glyphs, Source, open_source
 from ..degradations import Degradation, batch_for, degrade_batch, setting
 from ..functional.random import generators_for
-from ..runs import Run, load
+from ..runs import Run, Which, load
 from ..training.progress import waiting
 from ..types import Params
 
@@ -51,6 +51,7 @@ def run(
     replay: Path | None,
     overwrite: bool,
     skip_bad: bool,
+    checkpoint: Which | None = None,
 ) -> int:
     """Damages a picture, a folder or any other source.
 
@@ -66,6 +67,7 @@ def run(
             ``params.jsonl`` or ``params`` lists are deleted; others are never written over. Nor is the
             input.
         skip_bad: Whether broken files are stepped over.
+        checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
         0.
@@ -74,7 +76,7 @@ def run(
         ValueError: If an argument does not fit; in one line.
         FileExistsError: If the output exists and may not be replaced.
     """
-    degradation = find_degradation(what)
+    degradation = find_degradation(what, checkpoint, tell=print)
     with waiting("reading images") as tell:
         images = open_source(source, mixed=True, skip_bad=skip_bad, progress=tell)
     single = output.suffix.lower() in _PICTURES
@@ -117,11 +119,15 @@ def run(
     return 0
 
 
-def find_degradation(what: str) -> Degradation[Any]:
+def find_degradation(
+    what: str, checkpoint: Which | None = None, *, tell: Callable[[str], object] | None = None
+) -> Degradation[Any]:
     """Returns a degradation by name.
 
     Arguments:
         what: ``setting:N``, ``setting:ffhq/N``, a run's folder or a degradation's.
+        checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
+        tell: Is told which checkpoint of a run it is.
 
     Raises:
         ValueError: If it is none of them.
@@ -133,7 +139,9 @@ def find_degradation(what: str) -> Degradation[Any]:
             f"{what!r} is no degradation; give setting:A to setting:T, setting:ffhq/A to "
             "setting:ffhq/T, or the folder of a run or a degradation"
         )
-    found = load(what)
+    found = load(what, checkpoint)
+    if isinstance(found, Run) and tell is not None:
+        tell(f"using {found.describe()}")
     degradation = found.degradation if isinstance(found, Run) else found
     if not isinstance(degradation, Degradation):
         raise ValueError(f"{what} holds a {type(degradation).__name__}, which damages nothing")

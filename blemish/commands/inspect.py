@@ -12,7 +12,7 @@ from torch import nn
 from .. import artefacts
 from ..degradations import Degradation, LearnedNoise
 from ..evaluation import check_replaceable, inspect_degradation, inspect_page
-from ..runs import Run, load
+from ..runs import Run, Which, load
 
 __all__ = ["run"]
 
@@ -40,13 +40,14 @@ class _Subject:
         return "learned" if any(True for _ in self.degradation.parameters()) else "given"
 
 
-def run(what: str, *, out: Path, seed: int = 0) -> int:
+def run(what: str, *, out: Path, seed: int = 0, checkpoint: Which | None = None) -> int:
     """Inspects a run or a degradation, and writes ``index.html`` and ``findings.json``.
 
     Arguments:
         what: The folder of a run or of a degradation.
         out: The folder written.
         seed: The seed of the draws.
+        checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
         0.
@@ -55,7 +56,7 @@ def run(what: str, *, out: Path, seed: int = 0) -> int:
         ValueError: If there is nothing to inspect; the message says what there is instead.
         FileExistsError: If the folder holds such files that are not of an earlier inspection.
     """
-    subject = _subject(Path(what))
+    subject = _subject(Path(what), checkpoint)
     page_file, findings_file = out / "index.html", out / "findings.json"
     for file in (page_file, findings_file):
         check_replaceable(file, page=page_file)
@@ -83,7 +84,7 @@ def run(what: str, *, out: Path, seed: int = 0) -> int:
     return 0
 
 
-def _subject(folder: Path) -> _Subject:
+def _subject(folder: Path, checkpoint: Which | None) -> _Subject:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the folder of a run or of a degradation")
     if not (folder / "config.json").is_file():
@@ -94,7 +95,7 @@ def _subject(folder: Path) -> _Subject:
         )
     if artefacts.is_artefact(folder):
         return _of_artefact(folder)
-    loaded = load(folder)
+    loaded = load(folder, checkpoint)
     if not (folder / "degradation").is_dir():
         raise ValueError(f"{folder} has no degradation yet; wait until its first samples are there")
     return _of_run(loaded)
@@ -116,6 +117,7 @@ def _of_run(run: Run) -> _Subject:
         "Data": Path(config.data.source).name,
         "Setting": config.data.setting or "none",
         "Images seen": f"{run.images:,}",
+        "Checkpoint": run.describe(),
     }
     truth, degradation = run.truth(), run.degradation
     if not any(True for _ in degradation.parameters()):

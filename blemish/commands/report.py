@@ -6,18 +6,19 @@ from pathlib import Path
 
 from ..configuration import encode
 from ..evaluation import Record, check_replaceable, report_page
-from ..runs import Run, load
+from ..runs import Run, Which, load
 from ..training.progress import waiting
 
 __all__ = ["run"]
 
 
-def run(run: Path, *, out: Path | None) -> int:
+def run(run: Path, *, out: Path | None, checkpoint: Which | None = None) -> int:
     """Writes the report of a run.
 
     Arguments:
         run: The folder of a run; it may still be going on.
         out: The page; None means ``report.html`` in the run's folder.
+        checkpoint: ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
         0.
@@ -26,7 +27,7 @@ def run(run: Path, *, out: Path | None) -> int:
         ValueError: If the folder holds no run, or one that has not written its first samples.
         FileExistsError: If ``out`` is there and is no page of blemish.
     """
-    loaded = load(run)
+    loaded = load(run, checkpoint)
     if not isinstance(loaded, Run):
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
     if not (run / "prior").is_dir() or not (run / "degradation").is_dir():
@@ -49,6 +50,8 @@ def _record(run: Run) -> Record:
         degradation=run.degradation,
         metrics=run.metrics(),
         images=run.images,
+        checkpoint=run.describe() if run.chosen() else "",
+        proximal={} if run.selection is None else run.selection.distances(),
         observed=observed.read_bytes() if observed.exists() else None,
         samples={
             int(path.stem): path.read_bytes()

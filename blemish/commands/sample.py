@@ -13,7 +13,7 @@ from torch import Tensor
 from ..degradations import to_uint8
 from ..functional.random import generators_for
 from ..priors import Prior
-from ..runs import Run, load
+from ..runs import Run, Which, load
 from ..training.grids import save_grid
 
 __all__ = ["run", "sample_images"]
@@ -31,6 +31,7 @@ def run(
     seed: int,
     grid: Path | None,
     overwrite: bool = False,
+    checkpoint: Which | None = None,
 ) -> int:
     """Draws images and writes them.
 
@@ -43,6 +44,7 @@ def run(
         seed: The seed.
         grid: The file for one picture with all of them, or None; it ends in ``.png``.
         overwrite: Whether pictures of the same numbers, and the grid's file, are replaced.
+        checkpoint: ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
         0.
@@ -52,7 +54,9 @@ def run(
         FileExistsError: If something is there and may not be replaced.
     """
     _check_outputs(out, grid, count=count, overwrite=overwrite)
-    loaded = load(run)
+    loaded = load(run, checkpoint)
+    if isinstance(loaded, Run):
+        print(f"using {loaded.describe()}")
     prior = loaded.prior if isinstance(loaded, Run) else loaded
     if not isinstance(prior, Prior):
         raise ValueError(f"{run} holds a {type(prior).__name__}; give a run or a prior")

@@ -4,12 +4,16 @@ from .base import BadImage, MemorySource, Source
 from .batches import (
     Draw,
     ImageBatches,
+    ImageReader,
     Images,
     StreamedImages,
+    Subset,
     batch_indices,
     draw,
+    hold_out,
     load_images,
     open_images,
+    read_images,
 )
 from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
@@ -20,17 +24,21 @@ __all__ = [
     "Draw",
     "Glyphs",
     "ImageBatches",
+    "ImageReader",
     "Images",
     "MemorySource",
     "Preparation",
     "Source",
     "StreamedImages",
+    "Subset",
     "batch_indices",
     "decode",
     "draw",
     "from_pillow",
+    "hold_out",
     "load_images",
     "open_images",
     "open_source",
+    "read_images",
     "to_channels",
 ]

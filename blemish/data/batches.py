@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, final
 
 import torch
@@ -33,12 +33,16 @@ from .open import MEMORY
 __all__ = [
     "Draw",
     "ImageBatches",
+    "ImageReader",
     "Images",
     "StreamedImages",
+    "Subset",
     "batch_indices",
     "draw",
+    "hold_out",
     "load_images",
     "open_images",
+    "read_images",
 ]
 
 
@@ -274,6 +278,58 @@ def open_images(
         if len(source) * source.channels * height * width <= memory:
             return Images(load_images(source))
     return StreamedImages(source, crop=random_crop, keep_jpeg_grid=keep_jpeg_grid, workers=workers)
+
+
+@final
+class Subset:
+    """Some of the images of a set, which are not copied.
+
+    Arguments:
+        images: The set.
+        indices: The numbers of those taken, int64, with shape (N).
+    """
+
+    def __init__(self, images: ImageReader, indices: Tensor) -> None:
+        self.images, self.indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def begin(self, draw: Draw) -> Callable[[], Tensor]:
+        """Begins to read a batch ``(B, C, H, W)``; the returned function waits for it."""
+        return self.images.begin(replace(draw, indices=self.indices[draw.indices]))
+
+
+def hold_out(images: ImageReader, count: int, seed: int) -> tuple[Subset, Subset]:
+    """Splits images at random into those to train on and those kept.
+
+    Arguments:
+        images: The images.
+        count: The number of images kept, less than all.
+        seed: Determines which.
+
+    Returns:
+        The images to train on, and the others, both in their old order.
+
+    Raises:
+        ValueError: If the count is negative, or leaves nothing.
+    """
+    if not 0 <= count < len(images):
+        raise ValueError(f"cannot keep {count} of {len(images)} images; keep fewer, at least 0")
+    order = torch.randperm(len(images), generator=generator_for(seed, "held out"))
+    kept, rest = order[:count].sort().values, order[count:].sort().values
+    return Subset(images, rest), Subset(images, kept)
+
+
+def read_images(images: ImageReader, batch: int = 256) -> Iterator[Tensor]:
+    """Yields all images once, in order and in [0, 1], with shape (B, C, H, W).
+
+    Arguments:
+        images: The images; of crops, the middle ones.
+        batch: The number of images at a time.
+    """
+    for indices in torch.split(torch.arange(len(images)), batch):
+        yield images.begin(Draw(indices))()
 
 
 @final

@@ -51,6 +51,8 @@ class Record:
         observed: A PNG sheet of training images, if there is one.
         samples: PNG sheets of samples by the number of images seen.
         truth: The true damage, where it is known.
+        checkpoint: Which checkpoint the parts are of, in words; empty for the last.
+        proximal: Proximal distances by the number of images seen.
     """
 
     config: Mapping[str, Any]
@@ -61,6 +63,8 @@ class Record:
     observed: bytes | None = None
     samples: Mapping[int, bytes] = field(default_factory=dict)
     truth: Degradation[Any] | None = None
+    checkpoint: str = ""
+    proximal: Mapping[int, float] = field(default_factory=dict)
 
 
 def report_page(record: Record) -> str:
@@ -96,7 +100,7 @@ def report_page(record: Record) -> str:
             "What was learned about the damage" if learned else "The damage that was given"
         ),
         "walks": _walks(record, seed),
-        "charts": _charts(record.metrics, findings),
+        "charts": _charts(record.metrics, findings) + _proximal(record),
         "configuration": _configuration(config),
     }
     return render("report.html.j2", contents=_contents(context), **context)
@@ -147,6 +151,8 @@ def _facts(record: Record) -> dict[str, str]:
         "Parameters": ", ".join(f"{name} {short(n)}" for name, n in sizes.items() if n),
     }
     facts["Images seen"] = f"{record.images:,}"
+    if record.checkpoint:
+        facts["Shown"] = record.checkpoint
     if last:
         facts["Time"] = _duration(float(last.get("seconds", 0.0)))
         if last.get("seconds"):
@@ -179,7 +185,7 @@ def _observed(record: Record) -> Picture | None:
 
 @torch.no_grad()
 def _generated(record: Record, seed: int) -> Picture:
-    if record.samples:
+    if record.samples and not record.checkpoint:
         images = cut(record.samples[max(record.samples)], record.prior.shape)
     else:
         images = record.prior.sample(SHEET, generator=generator_for(seed, "samples"))
@@ -266,6 +272,20 @@ def _charts(metrics: Sequence[Mapping[str, Any]], findings: Findings | None) -> 
         mean = true.get(key.removeprefix("strength/"), {}).get("mean")
         charts.append(_chart(key, metrics, mean))
     return charts
+
+
+def _proximal(record: Record) -> list[Chart]:
+    if not record.proximal:
+        return []
+    return [
+        line_chart(
+            "Proximal distance",
+            [float(images) for images in record.proximal],
+            {"distance": list(record.proximal.values())},
+            x_label="images seen",
+            note="Re-degraded samples to observed images that were not trained on: the least is the best checkpoint.",
+        )
+    ]
 
 
 def _chart(key: str, metrics: Sequence[Mapping[str, Any]], true: float | None) -> Chart:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from .features import Extractor, Features, effnet_lite0, extract, pixels, train_classifier
 from .fidelity import psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
+from .named import FEATURES, named_features
 from .sharpness import sharpness
 from .wasserstein import wasserstein1
 
 __all__ = [
+    "FEATURES",
     "Extractor",
     "Features",
     "Moments",
@@ -16,6 +18,7 @@ __all__ = [
     "extract",
     "frechet",
     "frechet_distance",
+    "named_features",
     "pixels",
     "psnr",
     "sharpness",

@@ -11,7 +11,7 @@ from ..degradations import KINDS as DEGRADATION_KINDS
 from ..degradations import simulator
 from ..priors import KINDS as PRIOR_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
-from ..training.config import DataConfig, RunConfig, TrainingConfig
+from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
 from .presets import PRESETS, Preset
 from .robust_gans import ROBUST_GANS, Recipe
 
@@ -26,6 +26,7 @@ _KINDS: dict[str, type] = {
     **SYSTEM_KINDS,
     "DataConfig": DataConfig,
     "RunConfig": RunConfig,
+    "SelectionConfig": SelectionConfig,
     "TrainingConfig": TrainingConfig,
 }
 

@@ -69,6 +69,7 @@ class Preset:
         chroma: How it enlarges subsampled colour.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
+        held_out: The number of observed images kept for the choice of the best checkpoint.
     """
 
     size: int
@@ -101,6 +102,7 @@ class Preset:
     chroma: Chroma = "nearest"
     family: str = ""
     reports: tuple[int, int, int] = (1000, 50, 60)
+    held_out: int = 1000
 
 
 # What all small presets start from, with everything that keeps short runs stable.
@@ -143,6 +145,7 @@ PRESETS: dict[str, Preset] = {
         table="integer",
         chroma="bilinear",
         reports=(8, 2, 4),
+        held_out=0,
     ),
     # Two minutes of one core; grey glyphs.
     "demo": replace(
@@ -157,6 +160,7 @@ PRESETS: dict[str, Preset] = {
         constant_rate=7.0,
         compact=False,
         reports=(100, 10, 4),
+        held_out=0,
     ),
     # Minutes of one core; 16 x 16 pixels.
     "small16": replace(

@@ -231,7 +231,7 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         sample_every=sample,
         checkpoint_every=checkpoint,
     )
-    data = DataConfig(size=p.size, channels=p.image_channels, setting=setting)
+    data = DataConfig(size=p.size, channels=p.image_channels, setting=setting, held_out=p.held_out)
     return RunConfig(
         recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training
     )

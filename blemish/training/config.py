@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["DataConfig", "RunConfig", "TrainingConfig"]
+__all__ = ["DataConfig", "RunConfig", "SelectionConfig", "TrainingConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class DataConfig:
             anew in every epoch; ``fit`` has no say then. With a setting whole images are damaged
             whenever they are read, and then cropped: this is slow for large photographs.
         skip_bad: Whether broken files are stepped over.
+        held_out: The number of observed images that are not trained on, but kept for the choice of
+            the best checkpoint; of fewer than ten times as many images, every tenth. 0 trains on all.
     """
 
     source: str = "glyphs"
@@ -42,6 +44,33 @@ class DataConfig:
     keep_jpeg_grid: bool = True
     random_crop: bool = False
     skip_bad: bool = False
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the number of images kept."""
+        if self.held_out < 0:
+            raise ValueError(f"data.held_out={self.held_out}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """How the best checkpoint is chosen without clean images; see :mod:`blemish.training.selection`.
+
+    It takes place at every ``sample_every``, if ``data.held_out`` images are kept for it.
+
+    Attributes:
+        features: The features that images are compared on, as :func:`~blemish.metrics.named_features`
+            reads them.
+        samples: The number of generated images of a measurement.
+    """
+
+    features: str = "effnet-lite0@96"
+    samples: int = 1000
+
+    def __post_init__(self) -> None:
+        """Checks the number of samples."""
+        if self.samples < 2:
+            raise ValueError(f"selection.samples={self.samples}; it must be at least 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +128,7 @@ class RunConfig:
         data: Where images come from.
         system: The configuration of a system, with a ``build()`` method.
         training: The loop's settings.
+        selection: How the best checkpoint is chosen.
     """
 
     recipe: str
@@ -107,3 +137,4 @@ class RunConfig:
     data: DataConfig
     system: Any
     training: TrainingConfig
+    selection: SelectionConfig = SelectionConfig()

@@ -31,7 +31,7 @@ FILES = ("config.json", "metrics.jsonl")
 PLACES = (
     *FILES,
     *("checkpoints", "samples", "tensorboard", "observed.png", "report.html"),
-    *("prior", "degradation", "restorer"),
+    *("prior", "degradation", "restorer", "best", "selection.json"),
 )
 """All that a run writes, its hooks included."""
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "degrade": "degrade",
     "inspect": "inspect",
     "report": "report",
+    "bench": "bench",
     "doctor": "doctor",
 }
 """The verbs, each with its module in :mod:`blemish.commands`."""
@@ -355,6 +356,93 @@ def report(
     Example: blemish report runs/br --out br.html
     """
     return _run("report", run, out=out, checkpoint=_value(checkpoint))
+
+
+@app.command()
+def bench(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="smoke, family, or table1 to table10.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of cells and tables.", metavar="DIR")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean training images; without it only the table of finished cells is written.",
+            metavar="SOURCE",
+        ),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Clean test images; default: those beside --data.", metavar="SOURCE"),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="What the data are called.", metavar="WORD")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The size of everything; default: the table's.", metavar="P")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Images that each run sees.", metavar="N", min=1)
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="The number of seeds.", metavar="N", min=1)
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option(help="Only these columns, e.g. DN.", metavar="LETTERS")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Only these models, e.g. gan,br-gan.", metavar="NAMES")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="The features of distances.", metavar="NAME")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Images on each side of a distance.", metavar="N", min=2)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one field of all runs.", metavar="KEY=VALUE"),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(help="Cells at a time, one thread each.", metavar="N", min=1)
+    ] = 1,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop after so many minutes; the same command goes on.", metavar="MINUTES", min=0
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only every n-th cell from the i-th on.", metavar="i/n")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+    ] = "auto",
+) -> Any:
+    """Compute tables of the paper, cell by cell, beside the paper's figures.
+
+    Example: blemish bench table2 --data cifar-10:train --out bench/ --preset cifar10-small --budget 120
+    """
+    return _run(
+        "bench",
+        name,
+        out=out,
+        data=data,
+        test=test,
+        label=label,
+        preset=preset,
+        images=images,
+        seeds=seeds,
+        settings=settings,
+        models=models,
+        features=features,
+        count=count,
+        overrides=_pairs(overrides or []),
+        jobs=jobs,
+        budget=budget,
+        shard=shard,
+        device=device,
+    )
 
 
 @app.command()

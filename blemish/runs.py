@@ -274,6 +274,7 @@ def start(
     workers: int = 4,
     silent: bool = False,
     command: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[Run, TrainResult]:
     """Trains a run, or goes on with one.
 
@@ -286,6 +287,7 @@ def start(
         workers: The number of reading threads for sets too large for memory.
         silent: Whether nothing is printed.
         command: The command that resumes this run, printed when it is interrupted.
+        stop: Is asked between iterations whether to save the run and end, as Ctrl-C does.
 
     Returns:
         The run, and how it ended.
@@ -334,6 +336,7 @@ def start(
         count=len(training),
         command=command,
         silent=silent,
+        stop=stop,
     )
     return Run(out, config), result
 

@@ -60,7 +60,7 @@ class TrainResult:
     Attributes:
         state: The final state.
         checkpoint: The newest checkpoint; None in processes other than the main one.
-        finished: Whether all images were seen; False after Ctrl-C.
+        finished: Whether all images were seen; False after Ctrl-C, or where it was asked to stop.
         main: Whether this is the process that writes files.
     """
 
@@ -101,6 +101,7 @@ def train(
     count: int | None = None,
     command: str | None = None,
     silent: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Trains a system.
 
@@ -116,6 +117,7 @@ def train(
         count: The number of images of the data set; like the first of them, it must be the same when a run goes on in its folder.
         command: The command that resumes this run, printed when it is interrupted.
         silent: Whether nothing is printed.
+        stop: Is asked between iterations whether to save the run and end, as Ctrl-C does.
 
     Raises:
         TrainingDiverged: If a loss becomes NaN or exceeds ``config.training.explode``.
@@ -140,7 +142,8 @@ def train(
             journal.call(hooks)
         if source not in (None, out):
             save(run, journal.seconds())  # from now on this folder stands alone
-        finished = _run_phases(run, batches, hooks, journal, asked)
+        wanted = asked if stop is None else lambda: asked() or stop()
+        finished = _run_phases(run, batches, hooks, journal, wanted)
         if not finished:
             how = command or f"train with resume=True, out={str(out)!r}"
             journal.progress.say(f"Stopped and saved. To go on: {how}")

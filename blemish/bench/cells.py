@@ -1,0 +1,376 @@
+r"""Cells of a table: each is one training, or one measurement, that depends on nothing but itself.
+
+A cell is (data, setting, model, seed). Its result is a JSON file ``cells/NAME.json``, written when it is
+whole; its training is a run in ``runs/NAME``, which goes on from its newest checkpoint after a crash. The
+damaged images of (data, setting, seed) are made once, in ``data/``, and shared by all models.
+
+Any number of processes, on any number of machines, may work in one folder: each takes a cell by a lock
+of the operating system, which ends with its process. So no cell is lost or done twice, and none stays
+locked after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..configuration import read_json
+from ..data import Images, load_images, open_source
+from ..degradations import freeze, setting, to_uint8
+from ..evaluation.findings import inspect_degradation
+from ..functional.random import generator_for, generators_for
+from ..metrics import Extractor, extract, frechet, named_features, psnr, ssim
+from ..priors import Prior
+from ..recipes import PRESETS, RECIPES, configure
+from ..runs import Run, change, load, start
+from ..training.checkpoint import write_atomically
+from .preparations import PREPARATIONS, prepare
+from .tables import Table
+
+__all__ = ["Cell", "Protocol", "Sources", "measure", "plan", "read_cells"]
+
+FORMAT = 1
+"""The version of a cell's document."""
+
+_DRAWS = 1000
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images of a data set.
+
+    Attributes:
+        label: Its name in cells and tables.
+        train: Clean training images, which the settings damage.
+        test: Clean test images, with which samples are compared.
+    """
+
+    label: str
+    train: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all cells of a data set in a folder have in common, so that they can be compared.
+
+    Attributes:
+        preset: The preset of the runs.
+        images: The number of observed images that a run sees.
+        features: The features that images are compared on.
+        count: The number of images on each side of a comparison.
+        changes: Fields of the configuration that were changed, as texts by dotted names.
+    """
+
+    preset: str
+    images: int
+    features: str
+    count: int
+    changes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table.
+
+    Attributes:
+        data: The label of the data.
+        setting: The setting's letter.
+        recipe: What is trained.
+        seed: The seed.
+        preparation: What is done to the damaged images first; None for nothing.
+    """
+
+    data: str
+    setting: str
+    recipe: str
+    seed: int
+    preparation: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The model, as :attr:`Row.key` names it."""
+        return f"{self.preparation}+{self.recipe}" if self.preparation else self.recipe
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return f"{self.data}-{self.setting}-{self.model}-{self.seed}"
+
+    @property
+    def available(self) -> bool:
+        """Whether this version can compute it."""
+        prepared = self.preparation is None or self.preparation in PREPARATIONS
+        return prepared and (self.recipe in RECIPES or self.recipe == "input")
+
+
+def plan(table: Table, label: str, seeds: Sequence[int]) -> list[Cell]:
+    """Returns the cells of a table: seed by seed, and in each column by column.
+
+    Arguments:
+        table: The table.
+        label: The label of the data.
+        seeds: The seeds.
+    """
+    return [
+        Cell(label, letter, row.recipe, seed, row.preparation)
+        for seed in seeds
+        for letter in table.settings
+        for row in table.rows
+        if table.word(row, letter) != "-"
+    ]
+
+
+def read_cells(out: Path) -> list[dict[str, Any]]:
+    """Returns the documents of all finished cells of a folder, by name."""
+    return [read_json(file) for file in sorted((out / "cells").glob("*.json"))]
+
+
+def measure(
+    cell: Cell,
+    sources: Sources,
+    protocol: Protocol,
+    out: Path,
+    *,
+    device: str = "auto",
+    stop: Callable[[], bool] | None = None,
+) -> bool:
+    """Computes a cell and writes its file.
+
+    Arguments:
+        cell: The cell.
+        sources: The images.
+        protocol: How it is trained and measured.
+        out: The folder of all cells.
+        device: Where it is trained.
+        stop: Is asked between two iterations whether to stop; then the run is saved, and goes on the
+            next time.
+
+    Returns:
+        Whether the cell is finished.
+    """
+    began = time.monotonic()
+    bench = _Bench(sources, protocol, out)
+    if cell.recipe == "input":
+        found = bench.inputs(cell)
+    else:
+        trained = bench.train(cell, device, stop)
+        if trained is None:
+            return False
+        found = bench.judge(cell, trained)
+    document = {
+        "format": FORMAT,
+        **asdict(cell),
+        "model": cell.model,
+        **asdict(protocol),
+        **found,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    path = out / "cells" / f"{cell.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+    return True
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What the cells of a folder share."""
+
+    sources: Sources
+    protocol: Protocol
+    out: Path
+
+    def train(self, cell: Cell, device: str, stop: Callable[[], bool] | None) -> Run | None:
+        """Trains a cell's run, or goes on with it; None if it was stopped."""
+        config = configure(cell.recipe, self.protocol.preset, cell.setting)
+        changes = {
+            "seed": str(cell.seed),
+            "data.source": self.sources.train,
+            "data.fit": "resize",
+            "training.images": str(self.protocol.images),
+            **self.protocol.changes,
+        }
+        config = change(config, changes)
+        config = replace(config, training=replace(config.training, keep=1))
+        observed = torch.from_numpy(np.load(self.observed(cell)))
+        run, result = start(
+            config,
+            self.out / "runs" / cell.name,
+            resume=True,
+            device=device,
+            images=Images(observed),
+            silent=True,
+            stop=stop,
+        )
+        return run if result.finished else None
+
+    def judge(self, cell: Cell, run: Run) -> dict[str, Any]:
+        """Compares samples of the last checkpoint with clean and with damaged images."""
+        features, last = self.features(), load(run.folder, "last")
+        reference, damaged = self.clean_features(), self.damaged_features(cell)
+        samples = self._samples(last.prior, cell.seed)
+        line = last.metrics()[-1]
+        found: dict[str, Any] = {
+            "frechet": frechet(samples, reference),
+            "frechet_to_degraded": frechet(samples, damaged),
+            "degraded_frechet": frechet(damaged, reference),
+            "features": features.name,
+            "iterations": line["iteration"],
+            "training_seconds": line["seconds"],
+            "learned": _recovery(last, cell.seed),
+        }
+        best = run.selection.best if run.selection else None
+        if best is not None:
+            prior = load(run.folder, "best").prior
+            samples = self._samples(prior, cell.seed)
+            found["best"] = {**asdict(best), "frechet": frechet(samples, reference)}
+        return found
+
+    def inputs(self, cell: Cell) -> dict[str, Any]:
+        """Compares the damaged test images themselves with the clean ones; tests are damaged by N."""
+        size, channels = self.shape()
+        clean = pick(clean_images(self.sources.test, size, channels), self.protocol.count, "test")
+        damaged = freeze(setting(self._setting("N")), clean, seed=cell.seed)
+        found = extract(self.features(), damaged)
+        scores = [(psnr(clean, damaged).mean(), ssim(clean, damaged).mean())]
+        return {
+            "frechet": frechet(found, self.clean_features()),
+            "psnr": float(scores[0][0]),
+            "ssim": float(scores[0][1]),
+            "features": self.features().name,
+        }
+
+    def observed(self, cell: Cell) -> Path:
+        """Returns the file of a cell's observed images, which it makes if it is not there."""
+        stem = f"{cell.data}-{cell.setting}-{cell.seed}"
+        file = self.out / "data" / f"{stem}.npy"
+        prepared = self.out / "data" / f"{stem}-{cell.preparation}.npy"
+        wanted = file if cell.preparation is None else prepared
+        if wanted.exists():
+            return wanted
+        clean = clean_images(self.sources.train, *self.shape())
+        damage = setting(self._setting(cell.setting))
+        if cell.preparation is None:
+            return _save(file, freeze(damage, clean, seed=cell.seed))
+        return _save(prepared, prepare(cell.preparation, damage, clean, seed=cell.seed))
+
+    def shape(self) -> tuple[int, int]:
+        """Returns the side and the channels of the preset's images."""
+        preset = PRESETS[self.protocol.preset]
+        return preset.size, preset.image_channels
+
+    def features(self) -> Extractor:
+        """Returns the features that images are compared on."""
+        return _features(self.protocol.features, self.shape()[1])
+
+    def clean_features(self) -> Tensor:
+        """Returns the features of clean test images."""
+        return _clean_features(self.sources.test, self.protocol, *self.shape())
+
+    def damaged_features(self, cell: Cell) -> Tensor:
+        """Returns the features of damaged training images."""
+        return _damaged_features(
+            self.observed(replace(cell, preparation=None)), self.protocol, cell.seed
+        )
+
+    def _samples(self, prior: Prior, seed: int) -> Tensor:
+        return extract(self.features(), _sampled(prior, self.protocol.count, seed))
+
+    def _setting(self, letter: str) -> str:
+        return PRESETS[self.protocol.preset].family + letter
+
+
+def pick(images: Tensor, count: int, *parts: int | str) -> Tensor:
+    """Returns images at random: sources are sorted by class.
+
+    Arguments:
+        images: uint8, with shape (N, C, H, W).
+        count: How many, or all where there are fewer.
+        parts: What determines which.
+    """
+    return images[torch.randperm(len(images), generator=generator_for(*parts))[:count]]
+
+
+@lru_cache(maxsize=2)
+def clean_images(source: str, size: int, channels: int) -> Tensor:
+    """Returns clean images, reduced by area to a side, uint8, with shape (N, C, size, size)."""
+    seed = 0
+    if source.startswith("glyphs") and source.endswith(":test"):
+        source, seed = source.removesuffix(":test"), 1
+    return load_images(open_source(source, size=size, fit="resize", channels=channels, seed=seed))
+
+
+@lru_cache(maxsize=1)
+def _features(name: str, channels: int) -> Extractor:
+    return named_features(name, channels)
+
+
+# The cells of a setting share these.
+@lru_cache(maxsize=2)
+def _clean_features_of(source: str, features: str, count: int, size: int, channels: int) -> Tensor:
+    images = pick(clean_images(source, size, channels), count, "test")
+    return extract(_features(features, channels), images)
+
+
+def _clean_features(source: str, protocol: Protocol, size: int, channels: int) -> Tensor:
+    return _clean_features_of(source, protocol.features, protocol.count, size, channels)
+
+
+@lru_cache(maxsize=2)
+def _damaged_features_of(file: Path, features: str, count: int, seed: int) -> Tensor:
+    images = torch.from_numpy(np.load(file))
+    return extract(_features(features, images.shape[1]), pick(images, count, "observed", seed))
+
+
+def _damaged_features(file: Path, protocol: Protocol, seed: int) -> Tensor:
+    return _damaged_features_of(file, protocol.features, protocol.count, seed)
+
+
+@torch.no_grad()
+def _sampled(prior: Prior, count: int, seed: int) -> Tensor:
+    """Returns samples, uint8; sample i depends on (seed, i) alone."""
+    parts = []
+    for first in range(0, count, _BATCH):
+        generators = generators_for(seed, range(first, min(first + _BATCH, count)))
+        parts.append(to_uint8(prior.sample(len(generators), generator=generators)))
+    return torch.cat(parts)
+
+
+def _recovery(run: Run, seed: int) -> dict[str, Any]:
+    """Returns what was learned of the damage beside what is true, by quantity."""
+    if not any(True for _ in run.degradation.parameters()):
+        return {}
+    findings = inspect_degradation(
+        run.degradation, run.prior.shape, truth=run.truth(), count=_DRAWS, seed=seed
+    )
+    distances = findings.distances()
+    true = findings.true.summary() if findings.true else {}
+    rows: dict[str, Any] = {}
+    for name, summary in findings.learned.summary().items():
+        rows[name] = {"mean": summary["mean"], "std": summary["std"]}
+        if name in true:
+            rows[name] |= {"true_mean": true[name]["mean"], "true_std": true[name]["std"]}
+        if name in distances:
+            rows[name]["wasserstein"] = distances[name]
+    if "mean_kernel" in distances:
+        rows["mean_kernel"] = {"l1": distances["mean_kernel"]}
+    return rows
+
+
+def _save(file: Path, images: Tensor) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.part.npy")
+    np.save(partial, images.numpy())
+    partial.replace(file)
+    return file

@@ -6,6 +6,7 @@ from .features import Extractor, Features, effnet_lite0, extract, pixels, train_
 from .fidelity import psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .sharpness import sharpness
+from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
 
 __all__ = [
@@ -14,8 +15,12 @@ __all__ = [
     "Moments",
     "effnet_lite0",
     "extract",
+    "fidelity_title",
     "frechet",
     "frechet_distance",
+    "frechet_title",
+    "kernel_title",
+    "manifold_title",
     "pixels",
     "psnr",
     "sharpness",

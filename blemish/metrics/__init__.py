@@ -5,6 +5,7 @@ from __future__ import annotations
 from .features import Extractor, Features, effnet_lite0, extract, pixels, train_classifier
 from .fidelity import psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
+from .kernel import SubsetScore, kid, kid_subsets
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
@@ -13,6 +14,7 @@ __all__ = [
     "Extractor",
     "Features",
     "Moments",
+    "SubsetScore",
     "effnet_lite0",
     "extract",
     "fidelity_title",
@@ -20,6 +22,8 @@ __all__ = [
     "frechet_distance",
     "frechet_title",
     "kernel_title",
+    "kid",
+    "kid_subsets",
     "manifold_title",
     "pixels",
     "psnr",

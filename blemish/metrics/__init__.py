@@ -6,6 +6,7 @@ from .features import Extractor, Features, effnet_lite0, extract, pixels, train_
 from .fidelity import psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .kernel import SubsetScore, kid, kid_subsets
+from .manifold import ManifoldScores, manifold
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
@@ -13,6 +14,7 @@ from .wasserstein import wasserstein1
 __all__ = [
     "Extractor",
     "Features",
+    "ManifoldScores",
     "Moments",
     "SubsetScore",
     "effnet_lite0",
@@ -24,6 +26,7 @@ __all__ = [
     "kernel_title",
     "kid",
     "kid_subsets",
+    "manifold",
     "manifold_title",
     "pixels",
     "psnr",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .features import Extractor, Features, effnet_lite0, extract, pixels, train_classifier
-from .fidelity import psnr, ssim
+from .fidelity import ms_ssim, psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .kernel import SubsetScore, kid, kid_subsets
 from .manifold import ManifoldScores, manifold
@@ -28,6 +28,7 @@ __all__ = [
     "kid_subsets",
     "manifold",
     "manifold_title",
+    "ms_ssim",
     "pixels",
     "psnr",
     "sharpness",

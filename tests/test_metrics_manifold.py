@@ -104,7 +104,7 @@ def test_samples_of_one_distribution_have_the_expected_density_and_coverage() ->
     N, M, k = 12, 9, 3
     draws = [scores(features(N, 3, f"x{i}"), features(M, 3, f"y{i}"), k) for i in range(400)]
     density, coverage = torch.tensor(draws).T[2:]
-    # Naeem et al. (2020), Lemma 2: among the others, the k nearest to x_i are all real.
+    # A ball is empty of generated points where the k nearest of all others are real.
     missed = 1.0
     for t in range(1, k + 1):
         missed *= (N - t) / (N + M - t)

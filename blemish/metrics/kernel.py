@@ -16,7 +16,7 @@ deviation is that of one subset, not of the mean. Everything is computed in floa
 that the N x M kernels are never in memory.
 
 References:
-    | Demystifying MMD GANs (Bińkowski et al., 2018), Sec. 4 and Eq. 4
+    | Demystifying MMD GANs (Bińkowski et al., 2018), Sec. 4
     | https://arxiv.org/abs/1801.01401
     | A Kernel Two-Sample Test (Gretton et al., 2012), Lemma 6
     | https://jmlr.org/papers/v13/gretton12a.html
@@ -63,7 +63,7 @@ def kid(features_a: Tensor, features_b: Tensor) -> float:
     """
     x, y = two_sets(features_a, features_b, least=2)
     N, M = len(x), len(y)
-    # Bińkowski et al. (2018), Eq. 4.
+    # Gretton et al. (2012), Lemma 6.
     within = _sum_within(x) / (N * (N - 1)) + _sum_within(y) / (M * (M - 1))
     return float(within - 2 * _sum_between(x, y) / (N * M))
 

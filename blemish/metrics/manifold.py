@@ -27,7 +27,7 @@ References:
       (Kynkäänniemi et al., 2019), Eq. 1 and 2
     | https://arxiv.org/abs/1904.06991
     | Reliable Fidelity and Diversity Metrics for Generative Models (Naeem et al., 2020),
-      Eq. 2 and 3, Lemma 2
+      Sec. 3
     | https://arxiv.org/abs/2002.09797
 """
 
@@ -87,7 +87,7 @@ def manifold(features_real: Tensor, features_fake: Tensor, k: int = 5) -> Manifo
     covered, recalled = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
     for i, j in itertools.product(real.blocks, fake.blocks):
         nearest = _squared_distances(real, fake, i, j, slack=_slack(x.shape[1]))
-        # Naeem et al. (2020), Eq. 2 and 3; Kynkäänniemi et al. (2019), Eq. 1 with the sets swapped.
+        # Kynkäänniemi et al. (2019), Eq. 1, for either set; Naeem et al. (2020) count the balls as well.
         in_real = nearest <= r_real[i, None]
         holding[j] += in_real.sum(dim=0)
         covered[i] |= in_real.any(dim=1)

@@ -46,6 +46,9 @@ DYNAMIC = ("__init__", "cli", "commands.doctor")
 """The files that may import by name at run time: lazy public names, lazy verbs, and looking at other packages."""
 
 LONGEST_FILE = 600
+ALONE = {"metrics.classes": "torchmetrics"}
+"""Files that are shells over a heavy library: they import it at module level, and nobody imports them."""
+
 PLOTTING = ("matplotlib", "seaborn", "plotly", "bokeh", "pandas", "cv2", "timm", "torch_fidelity")
 
 
@@ -199,8 +202,16 @@ def heavy_imports(modules: dict[str, Module]) -> Iterator[str]:
         for found in module.imports:
             if found.internal or found.nested or found.typing_only:
                 continue
-            if found.target.split(".")[0] in heavy_libraries():
+            library = found.target.split(".")[0]
+            if library in heavy_libraries() and ALONE.get(module.name) != library:
                 yield f"{module.name}:{found.line} imports {found.target} at module level: import it where it is used"
+
+
+def imports_of_shells(modules: dict[str, Module]) -> Iterator[str]:
+    for module in modules.values():
+        for found in module.imports:
+            if found.internal and found.target in ALONE:
+                yield f"{module.name}:{found.line} imports {found.target}, and with it {ALONE[found.target]}"
 
 
 def cycles(modules: dict[str, Module]) -> Iterator[str]:
@@ -245,6 +256,7 @@ RULES = (
     absolute_imports,
     nested_imports,
     heavy_imports,
+    imports_of_shells,
     cycles,
     unfinished_files,
 )
@@ -254,7 +266,8 @@ RULES = (
 def heavy_libraries() -> set[str]:
     with (ROOT / "pyproject.toml").open("rb") as file:
         lint = tomllib.load(file)["tool"]["ruff"]["lint"]
-    return {*lint["flake8-tidy-imports"]["banned-module-level-imports"], *PLOTTING}
+    banned = lint["flake8-tidy-imports"]["banned-module-level-imports"]
+    return {*banned, *PLOTTING, *ALONE.values()}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -307,6 +320,10 @@ BAD = {
     "heavy": (heavy_imports, "data/base.py", "import torchvision"),
     "heavy part": (heavy_imports, "data/base.py", "from scipy.stats import norm"),
     "plotting": (heavy_imports, "data/base.py", "import matplotlib.pyplot as plt"),
+    "shell over another": (heavy_imports, "metrics/classes.py", "import scipy"),
+    "another over torchmetrics": (heavy_imports, "data/base.py", "import torchmetrics"),
+    "shell imported": (imports_of_shells, "systems/base.py", "from ..metrics import classes"),
+    "name of a shell": (imports_of_shells, "systems/base.py", "from ..metrics.classes import PSNR"),
     "heavy in a class": (heavy_imports, "data/base.py", "class A:\n    import lightning"),
     "cycle of two": (cycles, "data/base.py", "from .idx import f"),
     "cycle by package": (cycles, "data/__init__.py", "from .base import f\nfrom .other import f"),
@@ -316,6 +333,7 @@ BAD = {
 }
 
 OTHER = {
+    "metrics/classes.py": '"""Doc."""\nimport torchmetrics\n__all__ = []\n',
     "data/other.py": '"""Doc."""\nfrom . import something\n__all__ = []\n',
     "losses/__init__.py": '"""Doc."""\n',
 }

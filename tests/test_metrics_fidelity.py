@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blemish.functional.random import generator_for, rand, randn
-from blemish.metrics import psnr, sharpness, ssim, wasserstein1
+from blemish.metrics import fidelity_title, ms_ssim, psnr, sharpness, ssim, wasserstein1
 
 
 def pair(channels: int = 3, height: int = 17, width: int = 21) -> tuple[Tensor, Tensor]:
@@ -53,6 +53,109 @@ def test_agree_with_scikit_image(channels: int, kind: str) -> None:
         assert float(ssim(x, y)[i]) == pytest.approx(expected, abs=1e-5)
 
 
+SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+"""scikit-image's options for the window of Wang et al. (2004)."""
+
+
+@pytest.mark.parametrize("space", ["rgb", "y"])
+@pytest.mark.parametrize("crop", [0, 2])
+def test_protocols_agree_with_scikit_image(space: str, crop: int) -> None:
+    metrics, color = pytest.importorskip("skimage.metrics"), pytest.importorskip("skimage.color")
+    x, y = (image.double() for image in pair())
+    for i in range(len(x)):
+        a, b = (
+            image[i].permute(1, 2, 0).numpy()[crop : 17 - crop, crop : 21 - crop]
+            for image in (x, y)
+        )
+        if space == "y":
+            a, b = (color.rgb2ycbcr(image)[..., :1] / 255 for image in (a, b))
+        expected = metrics.peak_signal_noise_ratio(a, b, data_range=1.0)
+        assert float(psnr(x, y, space=space, crop=crop)[i]) == pytest.approx(expected, abs=1e-6)
+        expected = metrics.structural_similarity(a, b, channel_axis=2, **SSIM)
+        assert float(ssim(x, y, space=space, crop=crop)[i]) == pytest.approx(expected, abs=1e-6)
+
+
+def halved(x: Tensor) -> Tensor:
+    x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
+
+
+def large_pair(channels: int, height: int = 176, width: int = 190) -> tuple[Tensor, Tensor]:
+    # Noise on smooth images, so that every scale has something to say.
+    g = generator_for("large", channels, height, width)
+    coarse = rand((2, channels, 12, 12), g)
+    x = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return x.double(), (0.9 * x + 0.1 * randn(x.shape, g)).clamp(0, 1).double()
+
+
+@pytest.mark.parametrize("space", ["rgb", "y"])
+def test_ms_ssim_agrees_with_scikit_image_at_each_scale(space: str) -> None:
+    metrics, color = pytest.importorskip("skimage.metrics"), pytest.importorskip("skimage.color")
+    x, y = large_pair(3)
+    result = ms_ssim(x, y, space=space)
+    if space == "y":
+        x, y = (
+            torch.from_numpy(color.rgb2ycbcr(i.numpy(), channel_axis=1)[:, :1] / 255)
+            for i in (x, y)
+        )
+    product = torch.ones(x.shape[:2], dtype=torch.float64)
+    for j, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        # With a huge c_1 the luminance is 1, and what is left is contrast and structure.
+        options = SSIM if j == 4 else {**SSIM, "K1": 1e7}
+        for b, c in torch.cartesian_prod(torch.arange(len(x)), torch.arange(x.shape[1])).tolist():
+            term = metrics.structural_similarity(x[b, c].numpy(), y[b, c].numpy(), **options)
+            product[b, c] *= max(float(term), 0) ** weight
+        x, y = halved(x), halved(y)
+    torch.testing.assert_close(result, product.mean(dim=1), atol=1e-6, rtol=0)
+
+
+def test_ms_ssim_agrees_with_torchmetrics_but_for_the_coarsest_border() -> None:
+    image = pytest.importorskip("torchmetrics.functional.image")
+    x, y = large_pair(1)
+    theirs = image.multiscale_structural_similarity_index_measure(
+        x, y, data_range=1.0, normalize="relu", reduction="none"
+    )
+    a, b = x, y
+    for _ in range(4):
+        a, b = halved(a), halved(b)
+    # At the fifth scale theirs reflects the image at its border.
+    reflected = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    expected = theirs * (ssim(a, b) / reflected) ** 0.1333
+    assert ((theirs - expected).abs() > 1e-5).all()
+    torch.testing.assert_close(ms_ssim(x, y), expected, atol=1e-5, rtol=0)
+
+
+def test_ms_ssim_of_opposite_images_is_zero() -> None:
+    # The contrasts are negative, and a power of them would be no number.
+    x, _ = large_pair(1)
+    assert ms_ssim(x, 1 - x).tolist() == [0, 0]
+
+
+def test_luma_of_grey_images_is_their_studio_range() -> None:
+    # The weights of R, G and B add up to 219 / 255, and offsets cancel.
+    x, y = (image.expand(-1, 3, -1, -1) for image in pair(1))
+    gain = 20 * math.log10(255 / 219)
+    torch.testing.assert_close(psnr(x, y, space="y"), psnr(x, y) + gain, rtol=1e-6, atol=0)
+    white, black = torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    torch.testing.assert_close(
+        psnr(white, black, space="y"), psnr(white[:, :1], black[:, :1]) + gain
+    )
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
+def test_crop_is_cutting(metric) -> None:
+    x, y = large_pair(3, 184, 190)
+    cut = metric(x[..., 4:-4, 4:-4], y[..., 4:-4, 4:-4])
+    assert torch.equal(metric(x, y, crop=4), cut)
+    assert not torch.equal(metric(x, y), cut)
+
+
+def test_titles_say_what_differs() -> None:
+    assert fidelity_title("PSNR") == "PSNR"
+    assert fidelity_title("SSIM", "y", 4) == "SSIM (Y, crop 4)"
+
+
 @pytest.mark.parametrize("size", [(11, 11), (12, 14)])
 def test_ssim_agrees_with_loops(size: tuple[int, int]) -> None:
     x, y = pair(2, *size)
@@ -81,7 +184,9 @@ def test_fidelity_is_symmetric_and_turns_with_the_images(metric) -> None:
     torch.testing.assert_close(metric(x, y), metric(y, x))
     turned = metric(x.transpose(-1, -2).flip(-1), y.transpose(-1, -2).flip(-1))
     torch.testing.assert_close(metric(x, y), turned)
-    torch.testing.assert_close(metric(3 * x, 3 * y, 3.0), metric(x, y))
+    for space in ("rgb", "y"):
+        tripled = metric(3 * x, 3 * y, 3.0, space=space)
+        torch.testing.assert_close(tripled, metric(x, y, space=space), rtol=1e-6, atol=0)
 
 
 def test_psnr_does_not_see_a_common_shift_and_ssim_does() -> None:
@@ -107,6 +212,18 @@ def test_refuses_pairs_that_do_not_fit() -> None:
         ssim(x[..., :10], x[..., :10])
     with pytest.raises(ValueError, match="data_range is 0"):
         psnr(x, x, 0)
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(x, x, crop=4)
+    with pytest.raises(ValueError, match=r"175x200 pixels; .* at least 176x176"):
+        ms_ssim(torch.zeros(1, 1, 175, 200), torch.zeros(1, 1, 175, 200))
+    with pytest.raises(ValueError, match="1 channels; space='y'"):
+        psnr(x[:, :1], x[:, :1], space="y")
+    with pytest.raises(ValueError, match="space is 'ycbcr'; it must be one of rgb, y"):
+        psnr(x, x, space="ycbcr")
+    with pytest.raises(ValueError, match="crop is -1"):
+        psnr(x, x, crop=-1)
+    with pytest.raises(ValueError, match="crop is 9; for images of 17x21"):
+        psnr(x, x, crop=9)
     with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
         sharpness(x[0])
     with pytest.raises(TypeError, match="int64"):

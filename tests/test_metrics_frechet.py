@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from blemish.functional.random import generator_for, rand, randn
-from blemish.metrics import Moments, frechet, frechet_distance
+from blemish.metrics import Moments, frechet, frechet_distance, frechet_title
+from blemish.metrics.frechet import merge_moments, pack_moments
 
 
 def features(n: int, d: int, name: str = "a", scale: float = 1.0) -> Tensor:
@@ -48,6 +49,16 @@ def test_agrees_with_a_matrix_square_root(d: int) -> None:
     root = linalg.sqrtm((C_a @ C_b).numpy())
     expected = float((m_a - m_b).square().sum() + (C_a + C_b).trace()) - 2 * np.trace(root).real
     assert frechet_distance(m_a, C_a, m_b, C_b) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 4), (300, 64), (200, 100)])
+def test_sets_of_features_agree_with_scipy(n: int, d: int) -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = features(n, d, "a").numpy(), features(2 * n, d, "b", scale=1.3).numpy()
+    C_a, C_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(C_a + C_b)
+    expected -= 2 * np.trace(linalg.sqrtm(C_a @ C_b)).real
+    assert frechet(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "d"), [(500, 8), (20, 64), (2, 5)])
@@ -103,6 +114,24 @@ def test_moments_keep_their_precision_far_from_zero() -> None:
     for part in (a + 1e7).split(64):
         moments.update(part)
     torch.testing.assert_close(moments.cov, torch.cov(a.T), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("cuts", [[100], [0, 100], [1, 60, 0, 39]])
+def test_packed_moments_of_all_parts_merge_at_once(cuts: list[int]) -> None:
+    # As processes exchange them; the offset costs sums of squares all digits of the variances.
+    a = features(100, 6)
+    packed = merge_moments(torch.stack([pack_moments(part) for part in (a + 1e7).split(cuts)]))
+    moments = Moments.unpack(packed)
+    assert (packed.shape, moments.count, moments.dimension) == ((8, 6), 100, 6)
+    torch.testing.assert_close(moments.mean - 1e7, a.mean(0), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(moments.cov, torch.cov(a.T), rtol=1e-6, atol=1e-8)
+    with pytest.raises(ValueError, match="saw 0 samples"):
+        _ = Moments.unpack(pack_moments(a[:0])).mean
+
+
+def test_only_inception_makes_it_fid() -> None:
+    assert frechet_title("inception@299") == "FID"
+    assert frechet_title("effnet-lite0@96") == "Fréchet distance (effnet-lite0@96)"
 
 
 def test_merge_leaves_its_arguments_as_they_were() -> None:

@@ -29,7 +29,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "frechet", "frechet_distance"]
+from .sets import check_features
+
+__all__ = ["Moments", "frechet", "frechet_distance", "merge_moments", "pack_moments"]
 
 
 class Moments:
@@ -44,34 +46,44 @@ class Moments:
     def __init__(self, dimension: int) -> None:
         if dimension < 1:
             raise ValueError(f"dimension is {dimension}; it must be at least 1")
-        self.count = 0
-        self._mean = torch.zeros(dimension, dtype=torch.float64)
-        self._scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
+        self._packed = torch.zeros(dimension + 2, dimension, dtype=torch.float64)
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """Returns the moments of features with shape (N, D)."""
-        _check_features(features)
+        check_features(features)
         moments = cls(features.shape[1])
         moments.update(features)
         return moments
 
+    @classmethod
+    def unpack(cls, packed: Tensor) -> Moments:
+        """Returns the moments that :func:`pack_moments` has written, with shape (D + 2, D)."""
+        moments = cls(packed.shape[1])
+        moments._packed = packed.to("cpu", torch.float64)
+        return moments
+
+    @property
+    def count(self) -> int:
+        """The number of features seen."""
+        return int(self._packed[0, 0])
+
     @property
     def dimension(self) -> int:
         """The number D of features."""
-        return len(self._mean)
+        return self._packed.shape[1]
 
     @property
     def mean(self) -> Tensor:
         """The mean, float64, with shape (D,)."""
         self._require(1)
-        return self._mean.clone()
+        return self._packed[1].clone()
 
     @property
     def cov(self) -> Tensor:
         """The unbiased covariance, float64, with shape (D, D)."""
         self._require(2)
-        return self._scatter / (self.count - 1)
+        return self._packed[2:] / (self.count - 1)
 
     def update(self, features: Tensor) -> None:
         """Takes in more features.
@@ -82,18 +94,13 @@ class Moments:
         Raises:
             ValueError: If the shape does not fit, or a value is not finite.
         """
-        _check_features(features)
+        packed = pack_moments(features.to("cpu"))
         if features.shape[1] != self.dimension:
             raise ValueError(
                 f"got features of dimension {features.shape[1]} after {self.dimension}; "
                 "use one extractor for one set of moments"
             )
-        if not len(features):
-            return
-        rows = features.detach().to("cpu", torch.float64)
-        mean = rows.mean(dim=0)
-        centred = rows - mean
-        self._join(len(rows), mean, centred.T @ centred)
+        self._packed = merge_moments(torch.stack([self._packed, packed]))
 
     def merge(self, other: Moments) -> Moments:
         """Returns the moments of both streams together, as of one that saw all features."""
@@ -102,24 +109,44 @@ class Moments:
                 f"cannot merge moments of dimension {self.dimension} and {other.dimension}; "
                 "use one extractor for both"
             )
-        joined = Moments(self.dimension)
-        for part in (self, other):
-            if part.count:
-                joined._join(part.count, part._mean, part._scatter)
-        return joined
-
-    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        # Chan et al. (1979): the two scatters, and that of the two means.
-        total = self.count + count
-        shift = mean - self._mean
-        between = torch.outer(shift, shift) * (self.count * count / total)
-        self._scatter = self._scatter + scatter + between
-        self._mean = self._mean + shift * (count / total)
-        self.count = total
+        return Moments.unpack(merge_moments(torch.stack([self._packed, other._packed])))
 
     def _require(self, count: int) -> None:
         if self.count < count:
             raise ValueError(f"moments saw {self.count} samples; at least {count} are needed")
+
+
+def pack_moments(features: Tensor) -> Tensor:
+    """Returns the moments of features as one tensor, as processes exchange them.
+
+    Arguments:
+        features: Finite values, with shape (N, D).
+
+    Returns:
+        The count N (D times), the mean, and the sum of products about it, in float64 on the
+        features' device, with shape (D + 2, D). All is zero where N is.
+    """
+    check_features(features)
+    rows = features.detach().to(torch.float64)
+    N, D = rows.shape
+    mean = rows.mean(dim=0) if N else rows.new_zeros(D)
+    centred = rows - mean
+    return torch.cat([torch.full_like(mean, N)[None], mean[None], centred.T @ centred])
+
+
+def merge_moments(packed: Tensor) -> Tensor:
+    """Returns the moments of P streams together, with shape (D + 2, D).
+
+    Arguments:
+        packed: The moments of each stream, with shape (P, D + 2, D).
+    """
+    count, mean, scatter = packed[:, 0], packed[:, 1], packed[:, 2:]
+    total = count.sum(dim=0)
+    joint = (count * mean).sum(dim=0) / total.clamp(min=1)
+    # Chan et al. (1979): the scatters, and that of the means.
+    shift = mean - joint
+    between = (count * shift).T @ shift
+    return torch.cat([total[None], joint[None], scatter.sum(dim=0) + between])
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
@@ -168,16 +195,3 @@ def _factor(cov: Tensor) -> Tensor:
     kept = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     factor: Tensor = vectors[:, kept] * values[kept].sqrt()
     return factor
-
-
-def _check_features(features: Tensor) -> None:
-    if features.ndim != 2 or not features.shape[1]:
-        raise ValueError(
-            f"got features with shape {tuple(features.shape)}; they must have shape (N, D)"
-        )
-    if not features.isfinite().all():
-        bad = int((~features.isfinite()).any(dim=1).sum())
-        raise ValueError(
-            f"{bad} of {len(features)} feature vectors are not finite; "
-            "check the images they were computed from"
-        )

@@ -1,8 +1,8 @@
 r"""Tables of finished cells: ours beside the paper's, and which of the paper's orderings hold.
 
 Ours is the median over seeds, with the least and the greatest in brackets; a cell that has not been run
-is ``-``. Distances are on the features that the protocol names: unless those are Inception's, they have
-another scale than the paper's FID, and only orderings can be compared.
+is ``-``, a figure of the paper that is not known to us ``?``. Distances are on the features that the
+protocol names: unless those are Inception's, they have another scale than the paper's FID, and only orderings can be compared.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..metrics import frechet_title
 from .cells import Protocol
 from .tables import Ordering, Row, Table
 
@@ -154,10 +155,9 @@ def to_markdown(summary: Summary) -> str:
     for row in table.rows:
         cells = [row.label]
         for setting in table.settings:
+            word = table.word(row, setting)
             ours = [_ours(summary.of(row.key, setting, score)) for score in table.scores]
-            paper = table.paper(row, setting)
-            known = table.word(row, setting)
-            cells += [" / ".join(ours), known if paper else ("" if known == "-" else "?")]
+            cells += ["", ""] if word == "-" else [" / ".join(ours), word]
         lines.append("| " + " | ".join(cells) + " |")
     if table.orderings:
         lines += ["", *_orderings(summary)]
@@ -183,9 +183,8 @@ def _sentence(summary: Summary) -> str:
     p = summary.protocol or {}
     seeds = ", ".join(map(str, summary.seeds)) or "none"
     changes = "".join(f", {k}={v}" for k, v in p.get("changes", {}).items())
-    score = "FID" if p["features"] == "inception@299" else f"Fréchet distance ({p['features']})"
     return (
-        f"{score} of {p['count']:,} samples to as many clean test images; preset {p['preset']}"
+        f"{frechet_title(p['features'])} of {p['count']:,} samples to as many clean test images; preset {p['preset']}"
         f"{changes}, {p['images']:,} images seen; seeds {seeds}: median [least, greatest]."
     )
 

@@ -1,0 +1,393 @@
+"""The paper's tables: their data, their cells, the processes that compute them, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blemish.bench import (
+    TABLES,
+    Cell,
+    Protocol,
+    Sources,
+    Task,
+    check_protocol,
+    measure,
+    plan,
+    read_cells,
+    shard_of,
+    summarise,
+    to_csv,
+    to_markdown,
+    work,
+    work_in_parallel,
+)
+from blemish.commands import bench
+from blemish.degradations import setting
+from blemish.recipes import PRESETS, RECIPES
+from blemish.training.checkpoint import latest_checkpoint
+
+LATER = {"unir", "bncr-unir", "cyclegan"}
+"""Recipes of the paper that are still to come."""
+
+SOURCES = Sources("glyphs", "glyphs:64", "glyphs:32:test")
+PROTOCOL = Protocol("tiny", 16, "pixels@4", 24, {})
+
+
+def cell(recipe: str = "gan", letter: str = "B", seed: int = 0, **fields: Any) -> Cell:
+    return Cell("glyphs", letter, recipe, seed, **fields)
+
+
+def task(out: Path, *cells: Cell, **fields: Any) -> Task:
+    return Task(cells, SOURCES, PROTOCOL, out, "cpu", **fields)
+
+
+def values(out: Path) -> dict[str, Any]:
+    """Returns everything but the times."""
+    clock = ("seconds", "training_seconds")
+    return {
+        f"{one['model']}-{one['setting']}-{one['seed']}": {
+            k: v for k, v in one.items() if k not in clock
+        }
+        for one in read_cells(out)
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_name_what_there_is(name: str) -> None:
+    table = TABLES[name]
+    labels = [row.label for row in table.rows]
+    assert len(set(labels)) == len(labels)
+    assert table.preset in PRESETS
+    for row in table.rows:
+        assert row.recipe in {*RECIPES, *LATER, "input"}
+        for letter in table.settings:
+            figures = table.paper(row, letter)
+            assert figures is None or len(figures) == len(table.scores)
+    for letter in table.settings:
+        assert setting(letter) is not None
+    for ordering in table.orderings:
+        assert {ordering.better, ordering.worse} <= set(labels)
+        assert set(ordering.settings) <= set(table.settings)
+
+
+def test_all_tables_of_the_paper_are_there() -> None:
+    assert {f"table{i}" for i in range(1, 11)} | {"smoke", "family"} == set(TABLES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_papers_claims_hold_in_its_own_figures(name: str) -> None:
+    table = TABLES[name]
+    rows = {row.label: row for row in table.rows}
+    for ordering in table.orderings:
+        for letter in ordering.settings:
+            better, worse = (
+                table.paper(rows[label], letter) for label in (ordering.better, ordering.worse)
+            )
+            if better and worse:
+                assert better[0] < worse[0], (ordering, letter)
+
+
+def test_equal_cells_have_equal_figures_in_all_tables() -> None:
+    figures: dict[tuple[str, str, str], tuple[float, ...]] = {}
+    for table in TABLES.values():
+        for row in table.rows:
+            for letter in table.settings:
+                found = table.paper(row, letter)
+                size = "ffhq" if table.preset == "ffhq128" else "cifar10"
+                key = (size, row.key, letter)
+                if found and len(table.scores) == 1:
+                    assert figures.setdefault(key, found) == found, key
+    assert len(figures) > 100
+
+
+def test_a_plan_goes_seed_by_seed() -> None:
+    cells = plan(TABLES["table5"], "x", [0, 1])
+    assert len(cells) == 2 * 10
+    assert [one.seed for one in cells] == [0] * 10 + [1] * 10
+    assert {one.name for one in cells if one.seed == 0 and one.preparation} == {"x-R-denoise+gan-0"}
+
+
+@pytest.mark.parametrize("recipe", ["gan", "ambient-gan", "br-gan"])
+def test_a_cell_has_its_scores(recipe: str, tmp_path: Path) -> None:
+    assert measure(cell(recipe), SOURCES, PROTOCOL, tmp_path, device="cpu")
+    found = json.loads((tmp_path / "cells" / f"glyphs-B-{recipe}-0.json").read_text())
+    assert found["images"] == 16
+    assert found["features"] == "pixels@4"
+    assert min(found[k] for k in ("frechet", "frechet_to_degraded", "degraded_frechet")) > 0
+    assert ("radius" in found["learned"]) == (recipe == "br-gan")
+
+
+def test_the_damaged_images_themselves_are_a_cell(tmp_path: Path) -> None:
+    assert measure(cell("input", "O"), SOURCES, PROTOCOL, tmp_path)
+    found = json.loads((tmp_path / "cells" / "glyphs-O-input-0.json").read_text())
+    assert 10 < found["psnr"] < 40
+    assert 0.3 < found["ssim"] < 1
+
+
+def test_the_best_checkpoint_has_its_own_score(tmp_path: Path) -> None:
+    changes = {"data.held_out": "100", "selection.features": "pixels@4", "selection.samples": "9"}
+    protocol = replace(PROTOCOL, changes=changes)
+    sources = replace(SOURCES, train="glyphs:1000")
+    assert measure(cell(), sources, protocol, tmp_path, device="cpu")
+    found = read_cells(tmp_path)[0]
+    assert found["best"]["images"] in (8, 16)
+    assert found["best"]["frechet"] > 0
+
+
+def test_a_stopped_cell_goes_on_to_the_same_figures(tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    assert not measure(
+        cell(), SOURCES, PROTOCOL, tmp_path / "a", device="cpu", stop=lambda: next(asked)
+    )
+    assert not read_cells(tmp_path / "a")
+    assert latest_checkpoint(tmp_path / "a" / "runs" / cell().name) is not None
+    for out in ("a", "b"):
+        assert measure(cell(), SOURCES, PROTOCOL, tmp_path / out, device="cpu")
+    assert values(tmp_path / "a") == values(tmp_path / "b")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 50])
+def test_shards_are_a_partition(n: int) -> None:
+    cells = plan(TABLES["table5"], "x", [0, 1])
+    shards = [shard_of(cells, f"{i}/{n}") for i in range(1, n + 1)]
+    assert sorted(one.name for shard in shards for one in shard) == sorted(c.name for c in cells)
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2"])
+def test_wrong_shards_are_refused(shard: str) -> None:
+    with pytest.raises(ValueError, match="write i/n"):
+        shard_of([cell()], shard)
+
+
+def test_two_shards_make_the_table_of_one(tmp_path: Path) -> None:
+    cells = [cell("gan"), cell("br-gan"), cell("gan", seed=1)]
+    work(task(tmp_path / "one", *cells))
+    for shard in ("1/2", "2/2"):
+        work(task(tmp_path / "two", *shard_of(cells, shard)))
+    assert values(tmp_path / "one") == values(tmp_path / "two")
+    assert len(values(tmp_path / "one")) == 3
+
+
+def test_several_jobs_share_the_cells(tmp_path: Path) -> None:
+    cells = [cell("gan"), cell("gan", seed=1)]
+    outcome = work_in_parallel(task(tmp_path / "two", *cells), 2)
+    assert not outcome.failed
+    assert not outcome.stopped
+    work(task(tmp_path / "one", *cells))
+    assert values(tmp_path / "one") == values(tmp_path / "two")
+
+
+def hold(out: Path, ready: Any) -> None:
+    with task(out).lock(cell()):
+        ready.set()
+        time.sleep(300)
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=hold, args=(tmp_path, ready))
+    holder.start()
+    assert ready.wait(60)
+    said: list[str] = []
+    held = task(tmp_path, cell(), cell(seed=1), deadline=time.time() + 100)
+    try:
+        # The free cell is computed first; when the holder is killed, its cell is free, too.
+        def say(text: str) -> None:
+            said.append(text)
+            if "-1: " in text and "after" in text:
+                holder.kill()
+
+        outcome = work(held, say)
+    finally:
+        holder.kill()
+        holder.join()
+    assert [text for text in said if "begins" in text] == [
+        "glyphs-B-gan-1: begins",
+        "glyphs-B-gan-0: begins",
+    ]
+    assert not outcome.stopped
+
+
+def test_nothing_begins_when_the_time_is_up(tmp_path: Path) -> None:
+    outcome = work(task(tmp_path, cell(), deadline=time.time() - 1))
+    assert outcome.stopped
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cell_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    outcome = work(task(tmp_path, cell("no-such-recipe"), cell()))
+    assert list(outcome.failed) == ["glyphs-B-no-such-recipe-0"]
+    assert len(read_cells(tmp_path)) == 1
+
+
+def arguments(out: Path, *more: str) -> list[str]:
+    words = ["bench", "smoke", "--out", str(out), "--data", "glyphs:64", "--preset", "tiny"]
+    words += ["--features", "pixels@4", "--count", "24", "--settings", "B", "--device", "cpu"]
+    return [*words, *more]
+
+
+def start_bench(out: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "blemish", *arguments(out, *more)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["config.json", "checkpoints/000000000200"])
+def test_a_killed_bench_goes_on_to_the_same_table(moment: str, tmp_path: Path) -> None:
+    more = ("--images", "800", "--models", "gan")
+    process = start_bench(tmp_path / "a", *more)
+    until = time.monotonic() + 90
+    while not (tmp_path / "a" / "runs" / "glyphs-B-gan-0" / moment).exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not read_cells(tmp_path / "a")
+    again = start_bench(tmp_path / "a", *more)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    protocol = replace(PROTOCOL, images=800)
+    sources = replace(SOURCES, test="glyphs:64:test")
+    assert measure(cell(), sources, protocol, tmp_path / "b", device="cpu")
+    assert values(tmp_path / "a") == values(tmp_path / "b")
+
+
+def document(value: float, **fields: Any) -> dict[str, Any]:
+    base = {"data": "x", "setting": "R", "recipe": "gan", "seed": 0, "preparation": None}
+    return {**base, **vars(PROTOCOL), "frechet": value, **fields}
+
+
+DOCUMENTS = [
+    document(5.0),
+    document(9.0, seed=1),
+    document(7.0, seed=2),
+    document(6.0, recipe="nr-gan"),
+    document(8.0, recipe="nr-gan", seed=1),
+    document(1.0, preparation="denoise"),
+]
+
+
+def test_a_summary_has_medians_and_orderings() -> None:
+    summary = summarise("table5", TABLES["table5"], DOCUMENTS)[0]
+    found = {(c["model"], c["setting"]): c for c in summary.to_json()["cells"]}
+    gan = found["GAN", "R"]
+    assert (gan["median"], gan["least"], gan["greatest"], gan["paper"]) == (7.0, 5.0, 9.0, 47.4)
+    assert found["Denoise+GAN†", "R"]["seeds"] == {"0": 1.0}
+    assert found["GAN", "A"]["median"] is None
+    ordering = next(
+        o for o in TABLES["table5"].orderings if (o.better, o.worse) == ("NR-GAN", "GAN")
+    )
+    # 6 is not below 5, 8 is below 9, and seed 2 has no rival.
+    assert summary.holds(ordering, "R") == (1, 2)
+
+
+def test_a_table_shows_ours_beside_the_papers() -> None:
+    lines = to_markdown(summarise("table5", TABLES["table5"], DOCUMENTS)[0]).splitlines()
+    assert "| GAN | - | 18.5 | 7 [5, 9] | 47.4 |" in lines
+    assert "| AmbientGAN† |  |  | - | 20.0 |" in lines
+    assert "| Denoise+GAN† |  |  | 1 | 21.4 |" in lines
+    assert "| a robust GAN beats the plain one | NR-GAN | GAN |  | 1 of 2 |" in lines
+    assert any("Fréchet distance (pixels@4) of 24 samples" in line for line in lines)
+
+
+def test_a_file_of_commas_has_a_line_for_each_seed() -> None:
+    lines = to_csv(summarise("table5", TABLES["table5"], DOCUMENTS)).splitlines()
+    assert lines[0] == "data,model,setting,score,seed,value,paper"
+    assert "x,GAN,R,frechet,1,9.0,47.4" in lines
+    assert len(lines) == 1 + len(DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("images", 8), ("features", "pixels@8"), ("changes", {"seed": "1"})]
+)
+def test_cells_of_another_protocol_are_refused(field: str, value: Any) -> None:
+    check_protocol(DOCUMENTS, PROTOCOL)
+    with pytest.raises(ValueError, match=f"x-R-gan has {field}="):
+        check_protocol([document(1.0, **{field: value})], PROTOCOL)
+
+
+def run_bench(out: Path, **changes: Any) -> int:
+    given: dict[str, Any] = {
+        "data": "glyphs:64",
+        "preset": "tiny",
+        "images": 16,
+        "features": "pixels@4",
+        "count": 24,
+        "settings": "B",
+        "models": "gan",
+        "device": "cpu",
+        "jobs": 1,
+        "overrides": [],
+    }
+    absent = dict.fromkeys(("test", "label", "seeds", "budget", "shard"))
+    name = changes.pop("name", "smoke")
+    return bench.run(name, out=out, **{**absent, **given, **changes})
+
+
+def test_the_command_writes_three_files(tmp_path: Path, capsys) -> None:
+    assert run_bench(tmp_path) == 0
+    assert "1 cells, 1 to compute" in capsys.readouterr().out
+    assert run_bench(tmp_path) == 0
+    assert "1 cells, 0 to compute" in capsys.readouterr().out
+    assert {"smoke.md", "smoke.csv", "smoke.json"} <= {p.name for p in tmp_path.iterdir()}
+    assert json.loads((tmp_path / "smoke.json").read_text())[0]["data"] == "glyphs"
+
+
+def test_without_data_the_table_is_written_alone(tmp_path: Path, capsys) -> None:
+    assert run_bench(tmp_path, name="table5", data=None) == 0
+    assert "| GAN | - | 18.5 | - | 47.4 |" in capsys.readouterr().out
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_budget_of_nothing_computes_nothing(tmp_path: Path, capsys) -> None:
+    assert run_bench(tmp_path, budget=0.0) == 0
+    assert "the same command goes on" in capsys.readouterr().out
+    assert not read_cells(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "table11"}, "unknown table 'table11'; choose one of table1"),
+        ({"settings": "BX"}, "no setting 'X'; it has BR"),
+        ({"models": "gan,cr-gan"}, "no model 'cr-gan'; it has ambient-gan"),
+        ({"data": "somewhere/pictures"}, "Give --test SOURCE"),
+        ({"label": "a/b"}, "use letters"),
+        ({"features": "vgg"}, "unknown features 'vgg'"),
+        ({"overrides": ["system.no_such_field=1"]}, "no field 'no_such_field'"),
+        ({"shard": "5/2"}, "write i/n"),
+    ],
+)
+def test_wrong_wishes_are_told(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_bench(tmp_path, **changes)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "test"),
+    [
+        ("glyphs", "glyphs", "glyphs:test"),
+        ("glyphs:50", "glyphs", "glyphs:50:test"),
+        ("c/cifar-10-python.tar.gz:train", "cifar-10-python", "c/cifar-10-python.tar.gz:test"),
+        ("{}/set/train.zip", "set", "{}/set/test.zip"),
+    ],
+)
+def test_test_images_are_found_beside_training_images(
+    data: str, label: str, test: str, tmp_path: Path
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "test.zip").touch()
+    found = bench._sources(data.format(tmp_path), None, None)
+    assert (found.label, found.test) == (label, test.format(tmp_path))

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import unit
+from .images import pair
 
 __all__ = ["psnr", "ssim"]
 
@@ -76,13 +76,8 @@ def _window(x: Tensor) -> Tensor:
 
 
 def _pair(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    if x.shape != y.shape:
-        raise ValueError(
-            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}; "
-            "an image can only be compared with one of the same shape"
-        )
     if not data_range > 0:
         raise ValueError(
             f"data_range is {data_range}; it must be positive (1 for values in [0, 1])"
         )
-    return unit(x, torch.float64), unit(y, torch.float64)
+    return pair(x, y, torch.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["colour", "imagenet", "unit"]
+__all__ = ["colour", "imagenet", "pair", "unit"]
 
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -34,6 +34,25 @@ def unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
             f"got images of type {images.dtype}; give uint8 in [0, 255] or floats in [0, 1]"
         )
     return images.to(dtype)
+
+
+def pair(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Returns two batches of one shape on the [0, 1] scale.
+
+    Arguments:
+        x: Images, uint8 or in [0, 1], with shape (B, C, H, W).
+        y: Images to compare with, of the same shape.
+        dtype: The floating type of the result.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if x.shape != y.shape:
+        raise ValueError(
+            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}; "
+            "an image can only be compared with one of the same shape"
+        )
+    return unit(x, dtype), unit(y, dtype)
 
 
 def colour(images: Tensor, reader: str) -> Tensor:

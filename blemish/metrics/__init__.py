@@ -9,6 +9,7 @@ from .fidelity import psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .inception import inception
 from .lpips import LPIPSNetwork, lpips, lpips_network
+from .niqe import NIQEModel, niqe
 from .sharpness import sharpness
 from .wasserstein import wasserstein1
 
@@ -18,6 +19,7 @@ __all__ = [
     "Features",
     "LPIPSNetwork",
     "Moments",
+    "NIQEModel",
     "dinov2",
     "dists",
     "dists_network",
@@ -28,6 +30,7 @@ __all__ = [
     "inception",
     "lpips",
     "lpips_network",
+    "niqe",
     "pixels",
     "psnr",
     "sharpness",

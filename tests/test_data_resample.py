@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blemish.functional.resample import area, area_matrix, bicubic
+from blemish.functional.random import generator_for, rand
+from blemish.functional.resample import area, area_matrix, bicubic, legacy_bilinear
 
 
 def area_by_loops(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
@@ -56,3 +57,27 @@ def test_bicubic_keeps_flat_images_and_ramps():
     assert_close(inner, 4 * (torch.arange(16.0) + 0.5)[3:-3])
     with pytest.raises(ValueError, match="at least 1 pixel"):
         bicubic(ramp, 0)
+
+
+@pytest.mark.parametrize(("old", "new"), [((4, 6), (7, 9)), ((9, 8), (4, 5)), ((3, 1), (3, 4))])
+def test_legacy_resize_agrees_with_loops(old: tuple[int, int], new: tuple[int, int]) -> None:
+    x = rand((2, *old), generator_for("resize")).double()
+    expected = torch.empty(2, *new, dtype=torch.float64)
+    for i in range(new[0]):
+        for j in range(new[1]):
+            v, u = i * old[0] / new[0], j * old[1] / new[1]
+            r, c = int(v), int(u)
+            below, right = min(r + 1, old[0] - 1), min(c + 1, old[1] - 1)
+            top = (1 - (u - c)) * x[:, r, c] + (u - c) * x[:, r, right]
+            bottom = (1 - (u - c)) * x[:, below, c] + (u - c) * x[:, below, right]
+            expected[:, i, j] = (1 - (v - r)) * top + (v - r) * bottom
+    assert_close(legacy_bilinear(x, new), expected)
+
+
+def test_legacy_resize_keeps_ramps_and_its_shift() -> None:
+    ramp = torch.arange(10.0)[None, None, None].expand(1, 1, 3, 10)
+    resized = legacy_bilinear(ramp, (3, 20))[0, 0, 0]
+    assert_close(resized[:19], torch.arange(19.0) / 2)  # no shift by half a pixel
+    assert torch.equal(legacy_bilinear(ramp, (3, 10)), ramp)
+    with pytest.raises(ValueError, match=r"cannot resize to \(0, 3\)"):
+        legacy_bilinear(ramp, (0, 3))

@@ -13,6 +13,11 @@ rounds the intervals to whole pixels instead.)
 
 *Bicubic* interpolation with antialiasing widens the cubic kernel (a = -0.5) by the ratio where it
 reduces. It can overshoot the range of its input.
+
+*Legacy bilinear* interpolation is what TensorFlow 1 did without its align_corners: output pixel j is
+read at the place :math:`j r` of the input, with :math:`r = n / m` and no shift by half a pixel, and
+between the two pixels beside it; beyond the last pixel the last is repeated. It moves an image by
+:math:`(r - 1) / 2` pixels and aliases where it reduces. Published scores were computed with it.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["area", "area_matrix", "bicubic"]
+__all__ = ["area", "area_matrix", "bicubic", "legacy_bilinear"]
 
 Size = int | tuple[int, int]
 
@@ -85,6 +90,36 @@ def bicubic(x: Tensor, size: Size) -> Tensor:
     if min(_pair(size)) < 1:
         raise ValueError(f"cannot resize to {_pair(size)}; sides are at least 1 pixel")
     return F.interpolate(x, _pair(size), mode="bicubic", align_corners=False, antialias=True)
+
+
+def legacy_bilinear(x: Tensor, size: Size) -> Tensor:
+    """Resizes images as TensorFlow 1 did, for scores that are defined with it.
+
+    Arguments:
+        x: Floating images, with shape (..., H, W).
+        size: The new height and width, or one side for both.
+
+    Returns:
+        The resized images, with shape (..., h, w).
+
+    Raises:
+        ValueError: If a side is smaller than 1.
+    """
+    h, w = _pair(size)
+    if min(h, w) < 1:
+        raise ValueError(f"cannot resize to {(h, w)}; sides are at least 1 pixel")
+    low, high, weight = _neighbours(x.shape[-1], w, x)
+    x = torch.lerp(x[..., low], x[..., high], weight)
+    low, high, weight = _neighbours(x.shape[-2], h, x)
+    return torch.lerp(x[..., low, :], x[..., high, :], weight[:, None])
+
+
+def _neighbours(old: int, new: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # The two pixels beside each place j * old / new, and how far the place is from the first.
+    place = torch.arange(new, dtype=torch.float64, device="cpu") * (old / new)
+    low = place.long().clamp(max=old - 1)
+    weight = (place - low).to(like)
+    return low.to(like.device), (low + 1).clamp(max=old - 1).to(like.device), weight
 
 
 def _pair(size: Size) -> tuple[int, int]:

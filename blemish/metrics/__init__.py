@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from .dino import dinov2
+from .dists import DISTSNetwork, dists, dists_network
 from .features import Extractor, Features, effnet_lite0, extract, pixels, train_classifier
 from .fidelity import ms_ssim, psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
+from .inception import inception
 from .kernel import SubsetScore, kid, kid_subsets
+from .lpips import LPIPSNetwork, lpips, lpips_network
 from .manifold import ManifoldScores, manifold
 from .named import FEATURES, named_features
+from .niqe import NIQEModel, niqe
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
 
 __all__ = [
     "FEATURES",
+    "DISTSNetwork",
     "Extractor",
     "Features",
+    "LPIPSNetwork",
     "ManifoldScores",
     "Moments",
+    "NIQEModel",
     "SubsetScore",
+    "dinov2",
+    "dists",
+    "dists_network",
     "effnet_lite0",
     "extract",
     "fidelity_title",
     "frechet",
     "frechet_distance",
     "frechet_title",
+    "inception",
     "kernel_title",
     "kid",
     "kid_subsets",
+    "lpips",
+    "lpips_network",
     "manifold",
     "manifold_title",
     "ms_ssim",
     "named_features",
+    "niqe",
     "pixels",
     "psnr",
     "sharpness",

@@ -4,11 +4,16 @@ An extractor is a map :math:`\phi: [0, 1]^{C \times H \times W} \to R^D`. A dist
 only together with its features, so that every extractor has a name to be written beside the number:
 
 * ``effnet-lite0@96``: EfficientNet-Lite0 with its ImageNet weights, on images resized to 96 pixels,
-  pooled over space, D = 1280. (The weights come in a package; those of Inception are a download.)
+  pooled over space, D = 1280. Its weights come in a package.
+* ``inception@299`` and ``dinov2-vits14@224``: the features of published scores, whose weights are
+  a download (:func:`~blemish.metrics.inception.inception`, :func:`~blemish.metrics.dino.dinov2`).
 * ``cnn32-seed0``, or another name that was given: the penultimate layer of a small classifier of
   *clean* images, D = 32, so that a finite sample biases distances little. Each feature is
   standardised on the clean images: distances are in units of their variance.
 * ``pixels@8``: the image itself, averaged over areas.
+
+Any other module from images in [0, 1] to (B, D) becomes an extractor by
+``Extractor(name, dimension, module)``.
 
 What they see differs. On drawn letters, whose areas are flat, EfficientNet puts noise of 0.02 twice
 as far from clean images as a strong blur; the classifier sees the blur and hardly the noise. Choose

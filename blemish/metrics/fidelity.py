@@ -44,7 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import unit
+from .images import pair
 
 __all__ = ["Space", "check_protocol", "ms_ssim", "psnr", "ssim"]
 
@@ -148,17 +148,12 @@ def _window(x: Tensor) -> Tensor:
 def _pair(
     x: Tensor, y: Tensor, data_range: float, space: Space, crop: int
 ) -> tuple[Tensor, Tensor]:
-    if x.shape != y.shape:
-        raise ValueError(
-            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}; "
-            "an image can only be compared with one of the same shape"
-        )
     if not data_range > 0:
         raise ValueError(
             f"data_range is {data_range}; it must be positive (1 for values in [0, 1])"
         )
     check_protocol(space, crop)
-    x, y = (_cropped(unit(image, torch.float64), crop) for image in (x, y))
+    x, y = (_cropped(image, crop) for image in pair(x, y, torch.float64))
     return (x, y) if space == "rgb" else (_luma(x, data_range), _luma(y, data_range))
 
 

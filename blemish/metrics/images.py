@@ -1,11 +1,14 @@
-"""How the metrics read images: bytes are divided by 255, floating values are taken as they are."""
+"""How the metrics read images: bytes are divided by 255, floating values are taken as they are.
+
+Networks of colour images read a grey image as three equal channels.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["unit"]
+__all__ = ["colour", "imagenet", "pair", "unit"]
 
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -31,3 +34,48 @@ def unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
             f"got images of type {images.dtype}; give uint8 in [0, 255] or floats in [0, 1]"
         )
     return images.to(dtype)
+
+
+def pair(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Returns two batches of one shape on the [0, 1] scale.
+
+    Arguments:
+        x: Images, uint8 or in [0, 1], with shape (B, C, H, W).
+        y: Images to compare with, of the same shape.
+        dtype: The floating type of the result.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if x.shape != y.shape:
+        raise ValueError(
+            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}; "
+            "an image can only be compared with one of the same shape"
+        )
+    return unit(x, dtype), unit(y, dtype)
+
+
+def colour(images: Tensor, reader: str) -> Tensor:
+    """Returns images of three channels, grey ones as three equal channels, with shape (B, 3, H, W).
+
+    Arguments:
+        images: Images of 1 or 3 channels, with shape (B, C, H, W).
+        reader: Who asks, for the message.
+
+    Raises:
+        ValueError: If there is another number of channels.
+    """
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"got images with {images.shape[1]} channels; {reader} takes 1 or 3")
+    return images.expand(-1, 3, -1, -1)
+
+
+def imagenet(images: Tensor) -> Tensor:
+    """Returns images of mean 0 and deviation 1 in each channel over ImageNet.
+
+    Arguments:
+        images: In [0, 1], with shape (B, 3, H, W).
+    """
+    mean = images.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = images.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    return (images - mean) / std

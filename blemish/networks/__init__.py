@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from .inception import Inception
 from .perceptron import TwoHeads
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
+from .vgg import VGG16, AlexNet
+from .vit import DINOv2
+from .weights import Weights, fetch, read_weights
 
-__all__ = ["KINDS", "ResBlock", "ResNetDiscriminator", "ResNetGenerator", "TwoHeads"]
+__all__ = [
+    "KINDS",
+    "VGG16",
+    "AlexNet",
+    "DINOv2",
+    "Inception",
+    "ResBlock",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+    "TwoHeads",
+    "Weights",
+    "fetch",
+    "read_weights",
+]
 
 KINDS: dict[str, type] = {
     "ResNetDiscriminator": ResNetDiscriminator.Config,

@@ -13,6 +13,7 @@ from .batches import (
 )
 from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
+from .jpeg_file import JPEGFile, jpeg_file
 from .open import open_source
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Glyphs",
     "ImageBatches",
     "Images",
+    "JPEGFile",
     "MemorySource",
     "Preparation",
     "Source",
@@ -29,6 +31,7 @@ __all__ = [
     "decode",
     "draw",
     "from_pillow",
+    "jpeg_file",
     "load_images",
     "open_images",
     "open_source",

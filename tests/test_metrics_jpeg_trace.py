@@ -37,10 +37,10 @@ def test_the_quality_is_found(quality, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("size", [16, 40])
 def test_what_was_never_compressed_is_recognised(size, channels):
-    glyphs = Glyphs(40, size=size, channels=channels)
-    drawn = jpeg_trace(torch.stack([glyphs.read(i) for i in range(40)]))
+    glyphs = Glyphs(20, size=size, channels=channels)
+    drawn = jpeg_trace(torch.stack([glyphs.read(i) for i in range(20)]))
     assert (drawn.probability > 0.9).sum() <= 1
     trace = jpeg_trace(texture(size, channels, count=30))
     assert (trace.probability > 0.5).sum() <= 1

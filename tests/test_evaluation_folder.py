@@ -172,6 +172,18 @@ def test_the_recipe_follows_from_what_is_there(found, recipe):
     assert all(f"{damage} in 90%" in suggestion.reason for damage in found.split())
 
 
+@pytest.mark.parametrize(
+    ("chance", "luma", "present"), [(1.0, 0.02, 1), (1.0, 0.01, 0), (0.0, 0.02, 0)]
+)
+def test_under_jpeg_the_noise_of_the_luma_counts(chance, luma, present):
+    values = {name: torch.full((4,), float("nan")) for name in QUANTITIES}
+    values |= {"noise": torch.full((4,), 0.002), "noise_luma": torch.full((4,), luma)}
+    values["jpeg_probability"] = torch.full((4,), chance)
+    shares = judge(values, list("abcd"), {(32, 32): 4}, 5000, {})[1]
+    assert shares["noise"].present == present
+    assert shares["noise"].median == pytest.approx(luma / 0.668 if present else 0.002)
+
+
 def test_nothing_known_is_said_to_be_unknown():
     values = {name: torch.full((2,), float("nan")) for name in QUANTITIES}
     verdicts, shares = judge(values, ["a", "b"], {(8, 8): 2}, 5000, {})

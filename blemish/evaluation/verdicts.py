@@ -15,6 +15,11 @@ blur        width of edges, in pixels    at most 0.65    at least 0.8    at leas
 A damage is *usual* in a folder by the median over its images, which scatters less than one of them. A folder is *mixed*
 if a fair share of its images has it and another fair share has not. The bounds of the blur ask for more of the latter, as
 the widths in small images scatter by a third: of blurred ones some pass for sharp.
+
+JPEG smooths the chroma and with it the quietest direction, by which noise in colour is measured. In compressed images the
+noise of the luma counts instead where it is at least 0.016, as that of three channels (divided by 0.67). Of undamaged
+CIFAR-10 images and photographs under JPEG at most 8 % reach that, of those with the noise of setting N a quarter does: JPEG
+hides the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 __all__ = ["BOUNDS", "Bounds", "Share", "Suggestion", "Verdict", "judge", "share", "suggest"]
@@ -49,7 +55,7 @@ class Bounds:
 
 
 BOUNDS: dict[str, Bounds] = {
-    "noise": Bounds("noise", 0.006, 0.012, 0.012, 0.1, 0.1),
+    "noise": Bounds("noise", 0.006, 0.012, 0.012, 0.15, 0.1),
     "jpeg": Bounds("jpeg_probability", 0.1, 0.9, 0.9, 0.05, 0.05),
     "blur": Bounds("blur_sigma", 0.65, 0.8, 0.7, 0.12, 0.35),
 }
@@ -60,6 +66,10 @@ FEW = 500
 
 SMALL = 96
 """The side in pixels below which the blur of a single image is not told reliably."""
+
+
+_LUMA = 0.016  # The least noise of the luma that counts in compressed images.
+_WHITE = 0.668  # The luma's share of the level of noise that is independent in all channels.
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,7 @@ def judge(
     Returns:
         The conclusions, warnings last, and the shares of each damage.
     """
+    values = {**values, "noise": _visible_noise(values)}
     shares = {damage: share(values[b.value], b) for damage, b in BOUNDS.items()}
     small = min(min(size) for size in sizes) < SMALL
     verdicts = [
@@ -182,11 +193,18 @@ def judge(
         verdicts.append(_clean(shares))
     verdicts += [v for v in (_sizes(sizes), _count(total)) if v is not None]
     verdicts += [
-        _mixed(damage, s, values[BOUNDS[damage].value], names)
+        _mixed(damage, s, values[BOUNDS[damage].value], names, hidden=shares["jpeg"].usual)
         for damage, s in shares.items()
         if s.mixed
     ]
     return verdicts, shares
+
+
+def _visible_noise(values: Mapping[str, Tensor]) -> Tensor:
+    """Returns the noise of each image, that of the luma where JPEG has taken it from the chroma."""
+    compressed = values["jpeg_probability"] >= BOUNDS["jpeg"].present
+    luma = values["noise_luma"]
+    return torch.where(compressed & (luma >= _LUMA), luma / _WHITE, values["noise"])
 
 
 def _noise(
@@ -197,10 +215,10 @@ def _noise(
     numbers = {"median": s.median, "luma": float(luma), "present": s.present, "absent": s.absent}
     if s.count == 0:
         return Verdict("noise", False, "Noise: not measured in images this small.", numbers)
-    word = "stands out" if s.usual else "hardly any"
+    word = "stands out" if s.usual else "in some images" if s.mixed else "hardly any"
     text = f"Noise: {word}; standard deviation {s.median:.4f} in the middle, {s.present:.0%} at least {BOUNDS['noise'].present}."
     if shares["jpeg"].usual and not s.usual:
-        text += " JPEG removes noise from the pixels: the images may have had more before."
+        text += " JPEG removes noise from the pixels: there may have been more."
     return Verdict("noise", False, text, numbers, _highest(values["noise"], names))
 
 
@@ -234,7 +252,7 @@ def _blur(s: Share, values: Mapping[str, Tensor], names: Sequence[str], *, small
     }
     if s.count == 0:
         return Verdict("blur", False, "Blur: not measured, there are no edges.", numbers)
-    word = "edges are wide" if s.usual else "edges are sharp"
+    word = f"edges are {'wide' if s.usual else 'wide in some images' if s.mixed else 'sharp'}"
     text = f"Blur: {word}; {s.median:.2f} pixels in the middle, as of a disk of radius {float(radius):.1f}."
     if small:
         text += " Single images as small as these may be off by a third."
@@ -247,12 +265,13 @@ def _clean(shares: Mapping[str, Share]) -> Verdict:
     return Verdict("clean", False, f"The images look clean: {listed} of them.", numbers)
 
 
-def _mixed(damage: str, s: Share, values: Tensor, names: Sequence[str]) -> Verdict:
+def _mixed(damage: str, s: Share, values: Tensor, names: Sequence[str], *, hidden: bool) -> Verdict:
     label = {"noise": "noise", "jpeg": "JPEG", "blur": "blur"}[damage]
-    text = (
-        f"Mixed: {s.present:.0%} of the images have {label} and {s.absent:.0%} have not; are there two sources "
-        "in one folder?"
-    )
+    text = f"Mixed: {s.present:.0%} of the images have {label} and {s.absent:.0%} have not; "
+    if damage == "noise" and hidden:
+        text += "or JPEG hides it in the latter."
+    else:
+        text += "are there two sources in one folder?"
     examples = (*_highest(values, names)[:3], *_highest(-values, names)[:3])
     return Verdict(damage, True, text, {"present": s.present, "absent": s.absent}, examples)
 

@@ -20,11 +20,15 @@ The energies are sorted by the patches' intensity and cut into bins; a quantile 
 :math:`\sigma^2` at its intensity, and the line is fitted with weights :math:`\sigma^{-4}` and no
 negative part.
 
-*What it measures.* White noise, independent in each pixel and channel. Noise that blur or JPEG has
-passed over is no longer white: what is left of it is underestimated, in colour the more, as the chroma
-of JPEG and of most cameras is smooth and the quietest direction decides. The level of the luma,
-as a picture of one channel, is therefore worth a look beside that of the colours; white noise of one
-level in all three channels has 0.67 times that level in the luma. Rounding to 8 bits is noise of 0.0011.
+*What it measures.* White noise, independent in each pixel and channel; rounding to 8 bits is noise of 0.0011. On 24 undamaged
+photographs the middle is 0.003 in colour and 0.006 in grey, on CIFAR-10 0.003 and 0.004 (a tenth of the grey ones: above
+0.013); noise of 0.01, 0.02, 0.05 and 0.1 is found to 5 % in colour, and in grey 0.003 to 0.004 too high at the lower end.
+Coloured pictures without any correlation of their channels are measured like grey ones at best.
+
+Noise that blur or JPEG has passed over is no longer white. Of noise of 0.05 a Gaussian blur of half a pixel leaves half to
+be found, and one of a pixel nothing. Under JPEG the quietest direction in colour is the chroma, which has none left at
+any quality (the chroma of many cameras is smooth, too); the luma, measured as a picture of one channel, still shows all of it
+at quality 95, half at 75. White noise of one level in all three channels has 0.67 times that level in the luma.
 
 References:
     | An Efficient Statistical Method for Image Noise Level Estimation (Chen et al., 2015)

@@ -10,9 +10,10 @@ therefore that of the remainder (after Fan & de Queiroz, 2003; Neelamani et al.,
 
 where the bound keeps a coefficient that is small anyhow from counting as one that was rounded to zero. The
 law of unquantised coefficients is symmetric and falls on either side of zero, and then the mean of
-:math:`L_T` is at most 1: its product over coefficients (a floor takes care of clipped pixels) is an evidence
-that rarely exceeds N, at most once in N images, where there was no JPEG and coefficients are independent. The
-posterior of q, with prior 1/2 for no JPEG and 1/200 for each quality,
+:math:`L_T` is at most 1: its product over coefficients is an evidence
+that rarely exceeds N, at most once in N images, where there was no JPEG and coefficients are independent. (Blocks with
+clipped pixels are left out, and a floor bounds what a single coefficient can say.)
+The posterior of q, with prior 1/2 for no JPEG and 1/200 for each quality,
 
 .. math:: p(q \mid x) \propto \tfrac{1}{200} \prod_{c} L_{T(q)}(c) ,
 
@@ -28,9 +29,12 @@ other phases,
 The phase of the largest z and the phase (0, 0) are both tried, with a prior of 1/64 for the former. Strong
 JPEG that was disturbed afterwards (by noise, say) still has a grid, but no quality.
 
-What cannot be seen: JPEG followed by resizing or by anything else that changes all pixels, tables that are
-not libjpeg's, and anything at all in an image without a block that is free of black and full pixels (its
-probability is 1/2). Of several compressions the last one is found. Qualities 99 and 100 are hard to tell apart.
+*How well.* With the chance 0.9 as the bound, none of 2,500 images of CIFAR-10 and of 24 photographs passes for compressed;
+compressed with qualities from 20 to 95 all photographs do, with the exact quality, and 95 to 98 % of the CIFAR-10 images,
+nearly all with the exact quality. The others have hardly a block that is free of black and full pixels: without any,
+the probability is 1/2. Of small crops off the grid half are found, as the phase is uncertain. What cannot be
+seen: JPEG followed by resizing or by anything else that changes all pixels, and tables that are not libjpeg's. Of several
+compressions the last one is found. Qualities 99 and 100 are hard to tell apart.
 
 References:
     | Identification of Bitmap Compression History (Fan & de Queiroz, 2003)

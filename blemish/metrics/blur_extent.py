@@ -18,7 +18,7 @@ wider than their scale (0.59 for 1/2), which makes them larger. On photographs b
 the latter, :math:`\sigma^2 + 0.5`. The sharpest edges have a width of their own, which on sharp photographs is
 :math:`\sigma_0 \approx 0.5` pixels (0.6 on CIFAR-10). A disk of radius r has the variance :math:`r^2 / 4` along each
 axis, so that :math:`r = 2 \sqrt{\sigma^2 - \sigma_0^2}` is about the radius of a defocus that would have made it; of 24
-photographs the middle is 0.0, 1.1, 2.2, 3.4 and 4.0 for r = 0, 1, 2, 3 and 4. (Isolated steps that a disk has blurred look
+photographs the middle is 0.0, 1.1, 2.1, 3.3 and 4.1 for r = 0, 1, 2, 3 and 4. (Isolated steps that a disk has blurred look
 wider, up to twice, since the profile of a disk is flat in the middle.)
 
 *Directions.* Motion widens edges across its path and leaves others sharp. With the widths

@@ -17,6 +17,7 @@ from .batches import (
 )
 from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
+from .jpeg_file import JPEGFile, jpeg_file
 from .open import open_source
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ImageBatches",
     "ImageReader",
     "Images",
+    "JPEGFile",
     "MemorySource",
     "Preparation",
     "Source",
@@ -36,6 +38,7 @@ __all__ = [
     "draw",
     "from_pillow",
     "hold_out",
+    "jpeg_file",
     "load_images",
     "open_images",
     "open_source",

@@ -59,6 +59,14 @@ class Source(abc.ABC):
         """Returns the number of the image's class, or None where it is unknown."""
         return None
 
+    def raw(self, index: int) -> bytes | None:
+        """Returns the file of the image as it is stored, before any crop or resize; None if it has none.
+
+        Raises:
+            BadImage: If the file cannot be read.
+        """
+        return None
+
     def describe(self) -> str:
         """Returns one line that says what the source is, how large and how coloured."""
         colour = "grey" if self.channels == 1 else "RGB"
@@ -78,6 +86,7 @@ class MemorySource(Source):
         names: One name for each image, or a prefix: image 12 is called ``PREFIX/000012``.
         labels: One label for each image, or nothing.
         skipped: The images that were left out, with the reasons.
+        files: The source that has the images' files, and the images' numbers there; None without files.
     """
 
     def __init__(
@@ -88,7 +97,9 @@ class MemorySource(Source):
         names: Sequence[str] | str,
         labels: Sequence[int | None] | None = None,
         skipped: Sequence[tuple[str, str]] = (),
+        files: tuple[Source, Sequence[int]] | None = None,
     ) -> None:
+        self.files = files
         self.images = images
         self.title = title
         self.names = names
@@ -116,6 +127,13 @@ class MemorySource(Source):
         """Returns the image's label."""
         return None if self.labels is None else self.labels[index]
 
+    def raw(self, index: int) -> bytes | None:
+        """Returns the image's file, if there is one."""
+        if self.files is None:
+            return None
+        source, numbers = self.files
+        return source.raw(numbers[index])
+
     def head(self, count: int | None) -> MemorySource:
         """Returns the first images; None keeps all of them."""
         return MemorySource(
@@ -124,6 +142,7 @@ class MemorySource(Source):
             names=self.names if isinstance(self.names, str) else self.names[:count],
             labels=None if self.labels is None else self.labels[:count],
             skipped=self.skipped,
+            files=self.files,
         )
 
     def tensor(self) -> Tensor:

@@ -71,9 +71,12 @@ class Pictures(Source):
 
     def read(self, index: int) -> Tensor:
         """Decodes one picture as it is, uint8, with shape (1, H, W) or (3, H, W)."""
+        return decode(self.raw(index))
+
+    def raw(self, index: int) -> bytes:
+        """Returns the content of one file."""
         with self._opened(index) as file:
-            content = file.read()
-        return decode(content)
+            return file.read()
 
     def peek(self, index: int) -> tuple[int, int, int]:
         """Returns the picture's shape (C, H, W), from its header."""

@@ -136,6 +136,10 @@ class Prepared(Source):
         """Returns the image's label."""
         return self.source.label(self.indices[index])
 
+    def raw(self, index: int) -> bytes | None:
+        """Returns the image's file as it is stored, if there is one."""
+        return self.source.raw(self.indices[index])
+
     def read(self, index: int) -> Tensor:
         """Reads one image and makes it fit, uint8, with shape (C, H, W)."""
         try:
@@ -199,6 +203,7 @@ class _Survey:
             names=[self.source.name(i) for i in indices],
             labels=[self.source.label(i) for i in indices],
             skipped=skipped,
+            files=(self.source, indices),
         )
 
     def stream(self) -> Prepared:

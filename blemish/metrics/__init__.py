@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from .blur_extent import BlurExtent, blur_extent
 from .dino import dinov2
 from .dists import DISTSNetwork, dists, dists_network
 from .features import Extractor, Features, effnet_lite0, extract, pixels, train_classifier
 from .fidelity import ms_ssim, psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .inception import inception
+from .jpeg_trace import Grid, JPEGTrace, jpeg_grid, jpeg_trace
 from .kernel import SubsetScore, kid, kid_subsets
 from .lpips import LPIPSNetwork, lpips, lpips_network
 from .manifold import ManifoldScores, manifold
 from .named import FEATURES, named_features
 from .niqe import NIQEModel, niqe
+from .noise_level import NoiseLaw, noise_law, noise_level
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
 
 __all__ = [
     "FEATURES",
+    "BlurExtent",
     "DISTSNetwork",
     "Extractor",
     "Features",
+    "Grid",
+    "JPEGTrace",
     "LPIPSNetwork",
     "ManifoldScores",
     "Moments",
     "NIQEModel",
+    "NoiseLaw",
     "SubsetScore",
+    "blur_extent",
     "dinov2",
     "dists",
     "dists_network",
@@ -37,6 +45,8 @@ __all__ = [
     "frechet_distance",
     "frechet_title",
     "inception",
+    "jpeg_grid",
+    "jpeg_trace",
     "kernel_title",
     "kid",
     "kid_subsets",
@@ -47,6 +57,8 @@ __all__ = [
     "ms_ssim",
     "named_features",
     "niqe",
+    "noise_law",
+    "noise_level",
     "pixels",
     "psnr",
     "sharpness",

@@ -31,6 +31,7 @@ COMMANDS = {
     "degrade": "degrade",
     "inspect": "inspect",
     "report": "report",
+    "evaluate": "evaluate",
     "bench": "bench",
     "doctor": "doctor",
 }
@@ -356,6 +357,90 @@ def report(
     Example: blemish report runs/br --out br.html
     """
     return _run("report", run, out=out, checkpoint=_value(checkpoint))
+
+
+@app.command()
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="WHAT", help="A run, a prior, or images: a folder, a ZIP, ..."),
+    ],
+    reference: Annotated[
+        str | None, typer.Option(help="Clean images; only niqe needs none.", metavar="SOURCE")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Compare images with those of the same names.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Of sets: fd,kid,prdc. Of pairs: psnr,ssim,ms-ssim (also with -y, on luma), lpips,dists. Of images: niqe.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            help="What sets are compared on: effnet-lite0[@SIZE], inception[:FILE], inception-clean[:FILE], dinov2:FILE, pixels[@SIZE].",
+            metavar="NAME",
+        ),
+    ] = "effnet-lite0",
+    count: Annotated[
+        int, typer.Option("-n", "--count", help="Images of each set, at most.", metavar="N", min=2)
+    ] = 10_000,
+    size: Annotated[
+        int | None, typer.Option(help="Bring all images to this side.", metavar="N", min=1)
+    ] = None,
+    fit: Annotated[Fit | None, typer.Option(help="How; default: crop with --size.")] = None,
+    crop: Annotated[
+        int, typer.Option(help="Border that PSNR and SSIM leave out.", metavar="PIXELS", min=0)
+    ] = 0,
+    seed: Seed = 0,
+    checkpoint: Checkpoints = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe.",
+            metavar="NAME=FILE",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+    ] = "auto",
+    json: Annotated[
+        Path | None, typer.Option(help="Write the scores there, too.", metavar="FILE")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")
+    ] = True,
+    skip_bad: SkipBad = False,
+) -> Any:
+    """Measure how near a run's samples, or images, are to clean ones, and say how it was measured.
+
+    Example: blemish evaluate runs/br --reference cifar-10:test --json scores.json
+    """
+    for text in weights or []:
+        if "=" not in text.strip("="):
+            raise typer.BadParameter(f"--weights {text}: write --weights NAME=FILE")
+    return _run(
+        "evaluate",
+        what,
+        reference=reference,
+        pairs=pairs,
+        metrics=metrics,
+        features=features,
+        count=count,
+        size=size,
+        fit=fit.value if fit else "crop" if size else "none",
+        crop=crop,
+        seed=seed,
+        checkpoint=_value(checkpoint),
+        weights=weights or [],
+        device=device,
+        json=json,
+        cache=cache,
+        skip_bad=skip_bad,
+    )
 
 
 @app.command()

@@ -28,6 +28,7 @@ COMPLETE = {
     "degrade": ["setting:N", "in", "out", "--seed", "3"],
     "inspect": ["r", "--out", "x", "--seed", "3"],
     "report": ["r", "--out", "x.html"],
+    "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],
     "bench": ["smoke", "--out", "x", "--shard", "1/2"],
     "doctor": ["--json"],
 }

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from .cache import FeatureCache, default_folder
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
 from .pages import Column, check_replaceable, comparison_page, inspect_page
 from .report import Record, report_page
+from .scores import (
+    PAIR_METRICS,
+    SET_METRICS,
+    Evaluation,
+    Judges,
+    Score,
+    pair_scores,
+    set_scores,
+)
+from .sets import ImageSet, prior_set, source_set
 from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
+    "PAIR_METRICS",
     "QUANTITIES",
+    "SET_METRICS",
     "Column",
     "Drawn",
+    "Evaluation",
+    "FeatureCache",
     "Findings",
     "FolderFindings",
+    "ImageSet",
+    "Judges",
     "Record",
+    "Score",
     "Share",
     "Suggestion",
     "Verdict",
     "check_replaceable",
     "comparison_page",
+    "default_folder",
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",
     "noise_curve",
+    "pair_scores",
+    "prior_set",
     "report_page",
+    "set_scores",
+    "source_set",
 ]

@@ -244,10 +244,10 @@ def _shrink(groups: list[Tensor], sigma: Tensor) -> tuple[Tensor, Tensor]:
     """Shrinks groups (n, G, C, N*N) with levels (G, C, 1); returns them and weights (G, C, 1)."""
     c = groups[0]
     if len(groups) == 1:
-        # Dabov et al. (2007), Eq. 8 and 10; what is common to all groups of an image is left out.
+        # Dabov et al. (2007), Eq. 6 and 10; what is common to all groups of an image is left out.
         kept = (c.abs() > _THRESHOLD * sigma).to(c.dtype)
         return c * kept, 1 / kept.sum((0, 3)).clamp(min=1)[..., None]
-    # Eq. 9 and 11
+    # Eq. 8, 9 and 11
     power = groups[1].square()
     gain = power / (power + sigma.square()).clamp(min=torch.finfo(c.dtype).tiny)
     return c * gain, 1 / gain.square().sum((0, 3)).clamp(min=1e-6)[..., None]

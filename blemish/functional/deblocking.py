@@ -1,7 +1,7 @@
 r"""Deblocking: removal of the error of JPEG whose quality is known.
 
 Rounding a DCT coefficient to multiples of its entry T of the quantisation table leaves an error of at
-most T / 2, which is treated as white noise of a level that Foi et al. (2007, Eq. 6) fitted to tables,
+most T / 2, which is treated as white noise of a level that Foi et al. (2007) fitted to tables,
 
 .. math:: \sigma^2 = 0.69 \, \bar T^{1.3} \quad \text{(on the scale 0 to 255)},
 
@@ -11,7 +11,7 @@ shape-adaptive DCT. **This is not SA-DCT but an equivalent**, of the same model 
 1. In Y Cb Cr, BM3D filters all planes with groups that are found in Y (as SA-DCT takes its shapes from
    Y), with the levels :math:`2 \sigma` of the table of luma and :math:`0.7 \sigma` of that of chroma.
 2. The luma's DCT coefficients are put back to at most 0.3 T from where they were observed: a narrow
-   quantisation constraint set (Park & Lee, 1999). This is what allows for the large level in 1.
+   quantisation constraint set (Park & Kim, 1999). This is what allows for the large level in 1.
 
 The factors 2, 0.7 and 0.3 were chosen by PSNR on CIFAR-10 and Kodak at qualities 20 to 95. The
 projection supposes that the grid of blocks starts at the first pixel: deblock before cropping.
@@ -20,9 +20,8 @@ References:
     | Pointwise Shape-Adaptive DCT for High-Quality Denoising and Deblocking of Grayscale and Color
       Images (Foi, Katkovnik & Egiazarian, 2007)
     | https://doi.org/10.1109/TIP.2007.891788
-    | Blocking Artifacts Reduction in Image Compression Based on Narrow Quantization Constraint Set
-      (Park & Lee, 1999)
-    | https://doi.org/10.1109/76.744270
+    | Theory of Projection onto the Narrow Quantization Constraint Set and Its Application (Park & Kim,
+      1999), IEEE Transactions on Image Processing 8 (10)
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ def quantisation_level(table: Tensor) -> Tensor:
     Returns:
         Standard deviations, with shape (B,).
     """
-    # Foi et al. (2007), Eq. 6
     return (0.69 * table[:, :3, :3].mean(dim=(1, 2)) ** 1.3).sqrt() / 255
 
 

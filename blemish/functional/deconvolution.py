@@ -21,7 +21,8 @@ is minimised in turns as :math:`\beta` grows from 1 to 256 by factors of :math:`
 *Borders.* An image that goes on by reflection is one quadrant of an image of the period
 :math:`2 (H - 1) \times 2 (W - 1)`, and its blur is that of the periodic image. Of this blur only the quadrant y
 is known (all of it, if the kernel is symmetric). The rest starts as the reflection of y, and after each
-turn becomes the blur of the reflected estimate. Padding by a few pixels instead loses many dB.
+turn becomes the blur of the reflected estimate. Padding by a few pixels instead costs up to 10 dB
+(CIFAR-10, 9x9 kernels).
 
 References:
     | Fast Image Deconvolution Using Hyper-Laplacian Priors (Krishnan & Fergus, 2009)
@@ -55,6 +56,8 @@ def hyper_laplacian(
     padding: Border = "reflect",
 ) -> Tensor:
     r"""Restores images that were blurred by known kernels.
+
+    All images are held at once, in about 150 times their size: cut large sets into batches.
 
     Arguments:
         y: Blurred images in [0, 1], with shape (B, C, H, W).

@@ -30,8 +30,11 @@ from blemish.bench import (
     work,
     work_in_parallel,
 )
+from blemish.bench.preparations import PREPARATIONS, prepare
 from blemish.commands import bench
-from blemish.degradations import setting
+from blemish.data import load_images, open_source
+from blemish.degradations import freeze, setting
+from blemish.metrics import psnr
 from blemish.recipes import PRESETS, RECIPES
 from blemish.training.checkpoint import latest_checkpoint
 
@@ -124,6 +127,27 @@ def test_a_cell_has_its_scores(recipe: str, tmp_path: Path) -> None:
     assert found["features"] == "pixels@4"
     assert min(found[k] for k in ("frechet", "frechet_to_degraded", "degraded_frechet")) > 0
     assert ("radius" in found["learned"]) == (recipe == "br-gan")
+
+
+@pytest.mark.parametrize(
+    ("preparation", "letter"), [("deblur", "B"), ("denoise", "R"), ("deblock", "S")]
+)
+def test_prepared_images_are_nearer_to_clean_ones(preparation: str, letter: str) -> None:
+    clean = load_images(open_source("glyphs:24", size=16, channels=3))
+    damage = setting(letter)
+    damaged, prepared = freeze(damage, clean, seed=0), prepare(damage, clean, seed=0)
+    assert prepared.shape == clean.shape
+    gain = psnr(prepared, clean).clamp(max=60).mean() - psnr(damaged, clean).clamp(max=60).mean()
+    assert letter in PREPARATIONS[preparation]
+    assert gain > 0.1
+
+
+def test_a_prepared_cell_trains_on_prepared_images(tmp_path: Path) -> None:
+    one = cell("gan", preparation="deblur")
+    assert measure(one, SOURCES, PROTOCOL, tmp_path, device="cpu")
+    assert (tmp_path / "data" / "glyphs-B-0-deblur.npy").exists()
+    found = read_cells(tmp_path)[0]
+    assert found["model"] == "deblur+gan"
 
 
 def test_the_damaged_images_themselves_are_a_cell(tmp_path: Path) -> None:

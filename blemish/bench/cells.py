@@ -111,7 +111,7 @@ class Cell:
     @property
     def available(self) -> bool:
         """Whether this version can compute it."""
-        prepared = self.preparation is None or self.preparation in PREPARATIONS
+        prepared = self.preparation is None or self.setting in PREPARATIONS[self.preparation]
         return prepared and (self.recipe in RECIPES or self.recipe == "input")
 
 
@@ -263,7 +263,7 @@ class _Bench:
         damage = setting(self._setting(cell.setting))
         if cell.preparation is None:
             return _save(file, freeze(damage, clean, seed=cell.seed))
-        return _save(prepared, prepare(cell.preparation, damage, clean, seed=cell.seed))
+        return _save(prepared, prepare(damage, clean, seed=cell.seed))
 
     def shape(self) -> tuple[int, int]:
         """Returns the side and the channels of the preset's images."""

@@ -226,7 +226,7 @@ def test_features_have_names(name: str, full: str, dimension: int) -> None:
 
 @pytest.mark.parametrize("name", ["", "pixels@", "pixels@0", "Inception", "effnet-lite0@x"])
 def test_unknown_features_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="choose effnet-lite0, pixels"):
+    with pytest.raises(ValueError, match="choose effnet-lite0, inception"):
         named_features(name)
 
 

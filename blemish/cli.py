@@ -470,7 +470,7 @@ def bench(
         int | None, typer.Option(help="Images that each run sees.", metavar="N", min=1)
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="The number of seeds.", metavar="N", min=1)
+        str | None, typer.Option(help="Only these seeds, e.g. 0,1.", metavar="NUMBERS")
     ] = None,
     settings: Annotated[
         str | None, typer.Option(help="Only these columns, e.g. DN.", metavar="LETTERS")

@@ -388,6 +388,7 @@ def test_a_budget_of_nothing_computes_nothing(tmp_path: Path, capsys) -> None:
         ({"models": "gan,cr-gan"}, "no model 'cr-gan'; it has ambient-gan"),
         ({"data": "somewhere/pictures"}, "Give --test SOURCE"),
         ({"label": "a/b"}, "use letters"),
+        ({"seeds": "0,x"}, "joined by commas"),
         ({"features": "vgg"}, "unknown features 'vgg'"),
         ({"overrides": ["system.no_such_field=1"]}, "no field 'no_such_field'"),
         ({"shard": "5/2"}, "write i/n"),

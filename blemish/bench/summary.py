@@ -186,6 +186,7 @@ def _sentence(summary: Summary) -> str:
     return (
         f"{frechet_title(p['features'])} of {p['count']:,} samples to as many clean test images; preset {p['preset']}"
         f"{changes}, {p['images']:,} images seen; seeds {seeds}: median [least, greatest]."
+        + (f" The paper's figures are FIDs on {summary.table.of}." if summary.table.of else "")
     )
 
 

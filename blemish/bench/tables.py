@@ -71,6 +71,7 @@ class Table:
         orderings: What the paper stresses.
         scores: What a figure consists of; the first one decides orderings, less is better.
         preset: The preset of its runs.
+        of: What the paper's figures were measured on; empty where it has none.
         seeds: The number of seeds.
         images: The number of observed images a run sees; None means the preset's.
         source: The data that are taken where none are given.
@@ -84,6 +85,7 @@ class Table:
     orderings: tuple[Ordering, ...] = ()
     scores: tuple[str, ...] = ("frechet",)
     preset: str = "cifar10"
+    of: str = "CIFAR-10 at 32 x 32"
     seeds: int = 3
     images: int | None = None
     source: str | None = None
@@ -191,6 +193,7 @@ TABLES: dict[str, Table] = {
             *_claims(PREPARED, "J", "CR-GAN", "Deblock+GAN"),
         ),
         preset="ffhq128",
+        of="FFHQ at 128 x 128",
         seeds=1,
     ),
     "table4": Table(
@@ -297,6 +300,7 @@ TABLES: dict[str, Table] = {
             *_claims(ROBUST, "DRJNP", "BNCR-GAN", "GAN"),
         ),
         preset="ffhq128",
+        of="FFHQ at 128 x 128",
         seeds=1,
     ),
     "table10": Table(
@@ -371,6 +375,7 @@ TABLES: dict[str, Table] = {
             *_claims(ROBUST, "R", "NR-GAN", "GAN"),
         ),
         preset="demo",
+        of="",
         seeds=1,
         images=8960,
         source="glyphs",

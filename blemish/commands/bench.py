@@ -42,7 +42,7 @@ def run(
     label: str | None,
     preset: str | None,
     images: int | None,
-    seeds: int | None,
+    seeds: str | None,
     settings: str | None,
     models: str | None,
     features: str | None,
@@ -63,7 +63,7 @@ def run(
         label: What the data are called; None takes the name of the file or folder.
         preset: The size of everything; None means the table's.
         images: The number of observed images that a run sees; None means the table's, or the preset's.
-        seeds: The number of seeds, 0, 1, ...; None means the table's.
+        seeds: The seeds, joined by commas; None means 0, 1, ..., as many as the table has.
         settings: The letters of the columns that are computed; None means all.
         models: The models that are computed, by recipe and joined by commas; None means all.
         features: The features that images are compared on; None means the table's.
@@ -88,7 +88,7 @@ def run(
     if data is not None:
         protocol = _protocol(table, preset, images, features, count, overrides)
         sources = _sources(data, test, label)
-        cells = _wanted(plan(table, sources.label, range(seeds or table.seeds)), settings, models)
+        cells = _wanted(plan(table, sources.label, _seeds(seeds, table)), settings, models)
         known = [one for one in read_cells(out) if one["data"] == sources.label]
         check_protocol(known, protocol)
         _tell_unavailable(cells)
@@ -154,6 +154,15 @@ def _test_of(data: str) -> str:
     if sibling != path and sibling.exists():
         return str(sibling)
     raise ValueError(f"which clean images are samples of {data} compared with? Give --test SOURCE")
+
+
+def _seeds(text: str | None, table: Table) -> list[int]:
+    if text is None:
+        return list(range(table.seeds))
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds {text}: write whole numbers joined by commas, for example 0,1,2")
+    return list(dict.fromkeys(map(int, words)))
 
 
 def _wanted(cells: Sequence[Cell], settings: str | None, models: str | None) -> list[Cell]:

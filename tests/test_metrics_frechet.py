@@ -150,7 +150,7 @@ def test_merge_leaves_its_arguments_as_they_were() -> None:
         (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), "at least 2"),
         (lambda: frechet(torch.zeros(5), torch.zeros(5)), r"\(N, D\)"),
         (lambda: frechet(torch.full((4, 2), torch.nan), torch.zeros(4, 2)), "4 of 4"),
-        (lambda: frechet(torch.zeros(4, 2), torch.zeros(4, 3)), "2 features"),
+        (lambda: frechet(torch.zeros(4, 2), torch.zeros(4, 3)), "dimension 2 and 3"),
         (lambda: Moments(3).update(torch.zeros(4, 2)), "dimension 2 after 3"),
         (lambda: Moments(3).merge(Moments(2)), "3 and 2"),
         (lambda: Moments(0), "at least 1"),
@@ -166,3 +166,12 @@ def test_merge_leaves_its_arguments_as_they_were() -> None:
 def test_refuses_what_has_no_distance(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("N", "M", "D"), [(5, 7, 20), (20, 21, 20), (9, 40, 20), (2, 2, 3)])
+def test_few_samples_are_their_own_factor(N: int, M: int, D: int) -> None:
+    g = torch.Generator().manual_seed(N)
+    x, y = torch.randn(N, D, generator=g) + 3, 2 * torch.randn(M, D, generator=g)
+    a, b = Moments.of(x), Moments.of(y)
+    expected = frechet_distance(a.mean, a.cov, b.mean, b.cov)
+    assert frechet(x, y) == pytest.approx(expected, rel=1e-9)

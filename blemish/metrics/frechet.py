@@ -171,11 +171,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         if not value.isfinite().all():
             raise ValueError(f"{name} is not finite; check the features it was computed from")
     m_a, C_a, m_b, C_b = (value.detach().to("cpu", torch.float64) for _, value, _ in named)
-    # Heusel et al. (2017), Eq. 6.
-    cross = torch.linalg.svdvals(_factor(C_a).T @ _factor(C_b)).sum()
-    distance = (m_a - m_b).square().sum() + C_a.trace() + C_b.trace() - 2 * cross
-    # Rounding can leave a negative number of the order 1e-13 where both are equal.
-    return max(float(distance), 0.0)
+    return _between(m_a, _factor(C_a), m_b, _factor(C_b))
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> float:
@@ -185,8 +181,33 @@ def frechet(features_a: Tensor, features_b: Tensor) -> float:
         features_a: Features of the first set, with shape (N, D), N >= 2.
         features_b: Features of the second, with shape (M, D), M >= 2.
     """
-    a, b = Moments.of(features_a), Moments.of(features_b)
-    return frechet_distance(a.mean, a.cov, b.mean, b.cov)
+    (m_a, S_a), (m_b, S_b) = _gaussian(features_a), _gaussian(features_b)
+    if len(m_a) != len(m_b):
+        raise ValueError(
+            f"got features of dimension {len(m_a)} and {len(m_b)}; use one extractor for both sets"
+        )
+    return _between(m_a, S_a, m_b, S_b)
+
+
+def _between(m_a: Tensor, S_a: Tensor, m_b: Tensor, S_b: Tensor) -> float:
+    # Heusel et al. (2017), Eq. 6, with tr C = |S|^2.
+    cross = torch.linalg.svdvals(S_a.T @ S_b).sum()
+    distance = (m_a - m_b).square().sum() + S_a.square().sum() + S_b.square().sum() - 2 * cross
+    # Rounding can leave a negative number of the order 1e-13 where both are equal.
+    return max(float(distance), 0.0)
+
+
+def _gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean, and a factor of the covariance, with shapes (D,) and (D, R)."""
+    check_features(features)
+    N, D = features.shape
+    if not 2 <= N <= D:
+        moments = Moments.of(features)
+        return moments.mean, _factor(moments.cov)
+    # The centred samples are a factor themselves, which spares an eigenvalue decomposition.
+    rows = features.detach().to("cpu", torch.float64)
+    mean = rows.mean(dim=0)
+    return mean, (rows - mean).T / (N - 1) ** 0.5
 
 
 def _factor(cov: Tensor) -> Tensor:

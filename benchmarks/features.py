@@ -98,7 +98,9 @@ def main() -> None:
         for size in waiting:
             result = measure(size, train, versions)
             (a.out / f"{size}.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(table(a.out))
+    text = table(a.out)
+    (a.out / "table.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

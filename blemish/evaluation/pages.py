@@ -125,7 +125,11 @@ def inspect_page(
         **(facts or {}),
         "Draws": f"{findings.count:,}",
         "Seed": str(findings.seed),
-        "Truth": "known" if findings.true else "not known",
+        **(
+            {"Truth": "known" if findings.true else "not known"}
+            if findings.reference == "truth"
+            else {}
+        ),
     }
     found = view(findings, name=name)
     return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
-from .pages import Column, check_replaceable, comparison_page, inspect_page
+from .pages import Column, check_replaceable, comparison_page, folder_page, inspect_page
 from .report import Record, report_page
 from .verdicts import Share, Suggestion, Verdict
 
@@ -20,6 +20,7 @@ __all__ = [
     "Verdict",
     "check_replaceable",
     "comparison_page",
+    "folder_page",
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",

@@ -329,17 +329,46 @@ def degrade(
 @app.command()
 def inspect(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="The folder of a run or of a degradation.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="The folder of a run or of a degradation; or images: a folder, ZIP, picture or other source.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")],
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            help="Draws of a degradation (default 1000), or images measured at most (default 500).",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
+    skip_bad: SkipBad = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare a run with another run or degradation, e.g. of another seed or data.half.",
+            metavar="OTHER",
+        ),
+    ] = None,
 ) -> Any:
-    """Show what damage was learned: kernels, noise levels, qualities, as a page and as JSON.
+    """Show what damage was learned, or what damage images seem to have, as a page and as JSON.
 
     Example: blemish inspect runs/br --out runs/br/inspect
     """
-    return _run("inspect", what, out=out, seed=seed, checkpoint=_value(checkpoint))
+    return _run(
+        "inspect",
+        what,
+        out=out,
+        seed=seed,
+        checkpoint=_value(checkpoint),
+        count=count,
+        skip_bad=skip_bad,
+        against=against,
+    )
 
 
 @app.command()

@@ -305,8 +305,8 @@ def test_command_inspect_writes_page_and_json(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "is no folder"),
-        ("photos", "does not inspect folders of images yet"),
+        ("nowhere", "does not exist"),
+        ("photos", "holds no pictures"),
         ("run/prior", "holds a GANPrior"),
     ],
 )

@@ -173,6 +173,11 @@ class Findings:
         clean, others = self.learned.clean(), self.true.clean()
         return found | {name: abs(clean[name] - others[name]) for name in clean if name in others}
 
+    def lines(self) -> list[str]:
+        """Returns the distances as plain text, line by line."""
+        what = "from the truth" if self.reference == "truth" else "between the two"
+        return [f"{name:19} {value:8.4f} {what}" for name, value in self.distances().items()]
+
     def to_json(self) -> str:
         """Returns a JSON document with summaries, distances, curves and all values."""
         document: dict[str, Any] = {

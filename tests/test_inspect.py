@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from test_evaluation_pages import check
 from blemish import artefacts, cli
 from blemish.commands import inspect
 from blemish.data import MemorySource, open_source
-from blemish.degradations import GaussianNoise, setting
+from blemish.degradations import setting
 from blemish.evaluation import inspect_folder
 from blemish.recipes import configure
 from blemish.runs import change, start
@@ -149,7 +148,7 @@ def test_a_run_agrees_with_its_own_artefact_as_two_samples_do(tmp_path: Path) ->
         (["images", "--against", "run"], ["--against", "no config.json"]),
         (["run", "--skip-bad"], ["--skip-bad", "leave it out"]),
         (["run", "--against", "images"], ["images is no run and no degradation"]),
-        (["run", "--against", "grey"], ["3 channels", "1"]),
+        (["run", "--against", "grey"], ["learned on images of 1 channels", "3"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -174,10 +173,13 @@ def test_mistakes_are_told_in_one_line(
     assert not Path("out").exists()
 
 
-def test_damage_without_common_quantities_is_no_mistake(tmp_path: Path) -> None:
-    artefacts.save(setting("B"), tmp_path / "disk")
-    artefacts.save(GaussianNoise((0.1, 0.2)), tmp_path / "noise")
-    inspect.run(str(tmp_path / "disk"), out=tmp_path / "out", against=tmp_path / "noise", count=9)
-    page = check((tmp_path / "out" / "index.html").read_text())
-    assert json.loads((tmp_path / "out" / "findings.json").read_text())["distances"] == {}
-    assert re.search(r"First kernels", page.text)
+def test_blur_and_noise_have_nothing_in_common_and_share_a_shape(tmp_path: Path) -> None:
+    blur, noise = tmp_path / "blur", tmp_path / "noise"
+    artefacts.save(setting("B"), blur)
+    artefacts.save(configure("nr-gan", "small16-grey").system.build().degradation, noise)
+    for what, against, kernels in ((blur, noise, "First"), (noise, blur, "Second")):
+        inspect.run(str(what), out=tmp_path / "out", against=against, count=9)
+        page = check((tmp_path / "out" / "index.html").read_text())
+        assert f"{kernels} kernels" in page.text
+        document = json.loads((tmp_path / "out" / "findings.json").read_text())
+        assert (document["distances"], document["shape"]) == ({}, [1, 16, 16])

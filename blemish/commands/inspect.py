@@ -39,10 +39,10 @@ _SHAPE = (3, 32, 32)
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is inspected."""
+    """What is inspected; its shape is that of the images it was learned on, where it has one."""
 
     degradation: Degradation[Any]
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int] | None
     truth: Degradation[Any] | None = None
     title: str = "What this degradation does"
     lead: str = ""
@@ -159,7 +159,7 @@ def _inspect_subject(subject: _Subject, count: int, seed: int) -> tuple[str, Fin
     with waiting("drawing damage") as tell:
         findings = inspect_degradation(
             subject.degradation,
-            subject.shape,
+            subject.shape or _SHAPE,
             truth=subject.truth,
             other=subject.other,
             count=count,
@@ -212,13 +212,9 @@ def _subject(folder: Path, checkpoint: Which | None) -> _Subject:
 
 def _against(subject: _Subject, folder: Path, other: _Subject, against: Path) -> _Subject:
     """Returns a subject that is compared with another one instead of the truth."""
-    if subject.shape[0] != other.shape[0]:
-        raise ValueError(
-            f"{folder} was learned on images of {subject.shape[0]} channels and {against} on {other.shape[0]}; "
-            "they cannot be compared"
-        )
     return replace(
         subject,
+        shape=subject.shape or other.shape,
         truth=None,
         other=other.degradation,
         title="How far two runs agree about the damage",
@@ -264,13 +260,13 @@ def _of_run(run: Run) -> _Subject:
     return _Subject(degradation, run.prior.shape, truth, title, lead, facts)
 
 
-def _shape(degradation: nn.Module) -> tuple[int, int, int]:
-    """Returns the shape of the images that a degradation was learned on."""
+def _shape(degradation: nn.Module) -> tuple[int, int, int] | None:
+    """Returns the shape of the images that a degradation was learned on, if it depends on it."""
     for part in degradation.modules():
         if isinstance(part, LearnedNoise):
             network = part.config.network
             return network.image_channels // 2, network.size, network.size
-    return _SHAPE
+    return None
 
 
 def _is_learned(degradation: nn.Module) -> bool:

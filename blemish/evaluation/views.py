@@ -303,7 +303,7 @@ def _blur_sentences(findings: Findings, names: Mapping[str, str]) -> Iterator[st
         )
         if findings.kernel_floor is not None:
             floor = short(findings.kernel_floor, 2)
-            text += f"; {other} kernels are {floor} from each other, nearer is not to be expected"
+            text += f"; among {other} kernels alone the nearest is {floor} away, and less is not to be expected"
         yield f"{text}."
     if findings.learned.kernels is not None:
         dx, dy = centroid(findings.learned.kernels.mean(dim=0)[None])[0].tolist()

@@ -122,6 +122,8 @@ def test_two_halves_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "How far two runs agree" in page.text
     assert "<dt>Half, first</dt><dd>0</dd>" in page.text
     assert "<dt>Half, second</dt><dd>1</dd>" in page.text
+    assert "<dt>Recipe</dt><dd>bncr-gan</dd>" in page.text
+    assert "Runs of one seed begin with the same weights" in page.text
     assert "Second kernels" in page.text
     document = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert (document["reference"], document["true"], document["count"]) == ("other", None, 60)

@@ -33,6 +33,8 @@ DRAWS = 1000
 IMAGES = 500
 """The number of images that are measured."""
 
+_SEED = "Seed of the run"
+
 _SHAPE = (3, 32, 32)
 """The images that a degradation without a size of its own is drawn for."""
 
@@ -212,21 +214,30 @@ def _subject(folder: Path, checkpoint: Which | None) -> _Subject:
 
 def _against(subject: _Subject, folder: Path, other: _Subject, against: Path) -> _Subject:
     """Returns a subject that is compared with another one instead of the truth."""
+    lead = (
+        f"First: {folder}. Second: {against}. What they do not share is chance, or comes from what they were not "
+        "given in common; neither is the truth."
+    )
+    seeds = subject.facts.get(_SEED), other.facts.get(_SEED)
+    if seeds[0] is not None and seeds[0] == seeds[1]:
+        lead += " Runs of one seed begin with the same weights, and agree the more for it."
     return replace(
         subject,
         shape=subject.shape or other.shape,
         truth=None,
         other=other.degradation,
         title="How far two runs agree about the damage",
-        lead=(
-            f"First: {folder}. Second: {against}. They were trained apart; what they do not share is "
-            "chance, or comes from what they do not have in common. None of them is the truth."
-        ),
-        facts={
-            **{f"{name}, first": value for name, value in subject.facts.items()},
-            **{f"{name}, second": value for name, value in other.facts.items()},
-        },
+        lead=lead,
+        facts=_both(subject.facts, other.facts),
     )
+
+
+def _both(first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+    """Joins facts, which are told once where they are the same."""
+    facts = {name: value for name, value in first.items() if second.get(name) == value}
+    for word, mine in (("first", first), ("second", second)):
+        facts |= {f"{name}, {word}": value for name, value in mine.items() if name not in facts}
+    return facts
 
 
 def _of_artefact(folder: Path) -> _Subject:
@@ -245,7 +256,7 @@ def _of_run(run: Run) -> _Subject:
         "Data": Path(config.data.source).name,
         "Setting": config.data.setting or "none",
         **({} if config.data.half is None else {"Half": str(config.data.half)}),
-        "Seed of the run": str(config.seed),
+        _SEED: str(config.seed),
         "Images seen": f"{run.images:,}",
         "Checkpoint": run.describe(),
     }

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .options import Checkpoints, Device, Fit, Precision, RunFolder, Seed, SkipBad, value
 
 __all__ = ["COMMANDS", "app", "run"]
 
@@ -52,38 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class Precision(StrEnum):
-    """The number format of the networks' forward passes."""
-
-    single = "32"
-    bf16 = "bf16"
-
-
-class Fit(StrEnum):
-    """How an image of another size is made to fit."""
-
-    crop = "crop"
-    resize = "resize"
-
-
-class Checkpoint(StrEnum):
-    """Which checkpoint of a run."""
-
-    best = "best"
-    last = "last"
-
-
-Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Step over broken files and list them.")]
-Checkpoints = Annotated[
-    Checkpoint | None,
-    typer.Option(
-        "--checkpoint", help="Of a run: best or last; default: the best where one was chosen."
-    ),
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -172,9 +140,7 @@ def train(
         typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
     ] = None,
     seed: Seed = 0,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
     size: Annotated[
         int | None,
@@ -272,7 +238,7 @@ def sample(
         seed=seed,
         grid=grid,
         overwrite=overwrite,
-        checkpoint=_value(checkpoint),
+        checkpoint=value(checkpoint),
     )
 
 
@@ -323,24 +289,53 @@ def degrade(
         replay=replay,
         overwrite=overwrite,
         skip_bad=skip_bad,
-        checkpoint=_value(checkpoint),
+        checkpoint=value(checkpoint),
     )
 
 
 @app.command()
 def inspect(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="The folder of a run or of a degradation.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="The folder of a run or of a degradation; or images: a folder, ZIP, picture or other source.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")],
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            help="Draws of a degradation (default 1000), or images measured at most (default 500).",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
+    skip_bad: SkipBad = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare a run with another run or degradation, e.g. of another seed or data.half.",
+            metavar="OTHER",
+        ),
+    ] = None,
 ) -> Any:
-    """Show what damage was learned: kernels, noise levels, qualities, as a page and as JSON.
+    """Show what damage was learned, or what damage images seem to have, as a page and as JSON.
 
     Example: blemish inspect runs/br --out runs/br/inspect
     """
-    return _run("inspect", what, out=out, seed=seed, checkpoint=_value(checkpoint))
+    return _run(
+        "inspect",
+        what,
+        out=out,
+        seed=seed,
+        checkpoint=value(checkpoint),
+        count=count,
+        skip_bad=skip_bad,
+        against=against,
+    )
 
 
 @app.command()
@@ -356,7 +351,7 @@ def report(
 
     Example: blemish report runs/br --out br.html
     """
-    return _run("report", run, out=out, checkpoint=_value(checkpoint))
+    return _run("report", run, out=out, checkpoint=value(checkpoint))
 
 
 @app.command()
@@ -404,9 +399,7 @@ def evaluate(
             metavar="NAME=FILE",
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
     json: Annotated[
         Path | None, typer.Option(help="Write the scores there, too.", metavar="FILE")
     ] = None,
@@ -434,7 +427,7 @@ def evaluate(
         fit=fit.value if fit else "crop" if size else "none",
         crop=crop,
         seed=seed,
-        checkpoint=_value(checkpoint),
+        checkpoint=value(checkpoint),
         weights=weights or [],
         device=device,
         json=json,
@@ -500,9 +493,7 @@ def bench(
     shard: Annotated[
         str | None, typer.Option(help="Only every n-th cell from the i-th on.", metavar="i/n")
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
 ) -> Any:
     """Compute tables of the paper, cell by cell, beside the paper's figures.
 
@@ -539,10 +530,6 @@ def doctor(
     Example: blemish doctor --json
     """
     return _run("doctor", json=json)
-
-
-def _value(choice: StrEnum | None) -> str | None:
-    return None if choice is None else choice.value
 
 
 def _run(verb: str, *arguments: Any, **options: Any) -> Any:

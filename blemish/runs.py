@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from . import artefacts
@@ -24,6 +25,7 @@ from .data import (
     ImageReader,
     Images,
     StreamedImages,
+    Subset,
     hold_out,
     open_images,
     open_source,
@@ -342,9 +344,10 @@ def start(
 
 
 def _split(
-    images: Images | StreamedImages, config: RunConfig, tell: Callable[[str], None]
+    images: ImageReader, config: RunConfig, tell: Callable[[str], None]
 ) -> tuple[ImageReader, ImageReader | None]:
     """Returns the images to train on, and those kept for the choice of the best checkpoint."""
+    images = _half(images, config.data.half)
     wanted = config.data.held_out
     if not wanted:
         return images, None
@@ -356,6 +359,15 @@ def _split(
         )
         return images, None
     return hold_out(images, count, config.seed)
+
+
+def _half(images: ImageReader, half: int | None) -> ImageReader:
+    """Returns every second image, so that the halves 0 and 1 are disjoint and hold all; None takes all."""
+    if half is None:
+        return images
+    if len(images) < 2:
+        raise ValueError(f"data.half={half} needs at least 2 images, and there is {len(images)}")
+    return Subset(images, torch.arange(half, len(images), 2))
 
 
 def _selection(

@@ -37,6 +37,7 @@ LEVELS = {
     "runs": 7.5,  # a run's folder: started from a recipe, read back by the commands
     "bench": 7.7,  # many runs
     "commands": 8,
+    "options": 8.5,
     **dict.fromkeys(("cli", "webui"), 9),
     "__main__": 10,
 }

@@ -26,7 +26,7 @@ COMPLETE = {
     "train": ["gan", "--data", "glyphs", "--out", "x", "--set", "training.batch=8", "--seed", "3"],
     "sample": ["r", "--grid", "g.png", "-n", "5", "--seed", "3"],
     "degrade": ["setting:N", "in", "out", "--seed", "3"],
-    "inspect": ["r", "--out", "x", "--seed", "3"],
+    "inspect": ["r", "--out", "x", "--seed", "3", "--count", "9", "--skip-bad", "--against", "o"],
     "report": ["r", "--out", "x.html"],
     "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],
     "bench": ["smoke", "--out", "x", "--shard", "1/2"],
@@ -229,7 +229,7 @@ def test_names_that_are_no_utf8_can_be_told(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: a\\udcff.png is no folder")
+    assert done.stderr.startswith("error: a\\udcff.png does not exist")
 
 
 def test_help_does_not_wait_for_torch() -> None:

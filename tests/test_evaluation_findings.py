@@ -155,12 +155,119 @@ def test_a_degradation_is_as_near_to_itself_as_two_samples_are() -> None:
         "sigma_grey",
         "quality",
         "quality_mask",
+        "sigma_white",
         "mean_kernel",
+        "nearest_kernel",
+        "nearest_kernel_back",
+        "noise_curve",
+        "clean_blur",
+        "clean_noise",
+        "clean_jpeg",
     }
+    assert (found["clean_noise"], found["clean_jpeg"]) == (0, 0)
+    assert found["noise_curve"] < 0.01
     assert 0 < found["radius"] < 0.15
     assert 0 < found["quality"] < 3
     assert found["quality_mask"] == 0
     assert found["mean_kernel"] < 0.1
+
+
+def test_equal_sets_of_kernels_are_at_no_distance_and_roles_are_symmetric() -> None:
+    few, many = (inspect_degradation(setting(name), SHAPE, count=40).learned for name in "BD")
+    same = Findings(40, 0, SHAPE, many, many).distances()
+    assert (same["nearest_kernel"], same["nearest_kernel_back"], same["mean_kernel"]) == (0, 0, 0)
+    there, back = Findings(40, 0, SHAPE, few, many), Findings(40, 0, SHAPE, many, few)
+    assert there.distances()["nearest_kernel"] == back.distances()["nearest_kernel_back"]
+    assert there.distances()["nearest_kernel_back"] == back.distances()["nearest_kernel"]
+    # All disks lie within the set of disks and paths; the paths are far from every disk.
+    assert 2 * there.distances()["nearest_kernel"] < there.distances()["nearest_kernel_back"]
+
+
+def test_disks_are_told_from_rings_of_the_same_radius() -> None:
+    kernel = disk(torch.tensor([2.0]), 9) - 0.3 * disk(torch.tensor([1.0]), 9)
+    ring = kernel.clamp_min(0) / kernel.clamp_min(0).sum()
+    alike = float(disk_radius(ring).square() - 1 / 3) ** 0.5
+    found = inspect_degradation(
+        Fixed(Blur(DiskLaw()), BlurParams(ring)), SHAPE, truth=fixed_disk(alike), count=2
+    )
+    distances = found.distances()
+    l1 = float((ring - disk(torch.tensor([alike]), 9)).abs().sum())
+    assert distances["radius"] < 0.04
+    assert l1 > 10 * distances["radius"] > 0
+    for name in ("nearest_kernel", "nearest_kernel_back"):
+        assert distances[name] == pytest.approx(l1, rel=1e-5)
+    assert found.kernel_floor == 0
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_distance_of_scaled_noise_has_a_closed_form(factor: float) -> None:
+    read, shot = 0.03, 0.1
+    truth = fixed_noise(read, shot)
+    found = inspect_degradation(
+        fixed_noise(factor * read, factor * shot), SHAPE, truth=truth, count=2
+    ).distances()
+    # The integral of sqrt(read² + shot² x) over [0, 1].
+    mean = 2 / (3 * shot**2) * ((read**2 + shot**2) ** 1.5 - read**3)
+    assert found["noise_curve"] == pytest.approx(abs(factor - 1) * mean, rel=1e-4, abs=1e-7)
+    for name, x in (("sigma_read", 0.0), ("sigma_grey", 0.5), ("sigma_white", 1.0)):
+        level = math.sqrt(read**2 + shot**2 * x)
+        assert found[name] == pytest.approx(abs(factor - 1) * level, rel=1e-5, abs=1e-7)
+
+
+def clean_disks() -> float:
+    """The share of disks, of radii from U[0.5, 2], whose middle pixel holds more than 0.9 of their light."""
+
+    def middle(r: float) -> float:
+        angle = math.acos(0.5 / r)  # four segments of the disk lie beyond the pixel
+        return 1 - 4 * (angle - math.sin(angle) * math.cos(angle)) / math.pi
+
+    radii = [0.5 + 1.5 * (i + 0.5) / 3000 for i in range(300)]
+    return sum(middle(r) > 0.9 for r in radii) / 3000
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
+def test_clean_draws_are_those_that_are_spared_and_the_smallest_disks(fraction: float) -> None:
+    stages = [Blur(DiskLaw((0.5, 2.0))), fixed_noise(0.1, 0.1)]
+    drawn = inspect_degradation(Chain([Partial(s, fraction) for s in stages]), SHAPE, count=1000)
+    clean, spread = drawn.learned.clean(), 3 * math.sqrt(0.25 / 1000)
+    assert 0.04 < clean_disks() < 0.05
+    assert set(clean) == {"clean_blur", "clean_noise"}
+    assert clean["clean_blur"] == pytest.approx(1 - fraction * (1 - clean_disks()), abs=spread)
+    assert clean["clean_noise"] == pytest.approx(1 - fraction, abs=spread if fraction < 1 else 0)
+
+
+@pytest.mark.parametrize(("letter", "spared"), [("F", 0.5), ("L", 0.5), ("O", 0.75), ("N", 0.0)])
+def test_clean_shares_of_the_settings(letter: str, spared: float) -> None:
+    clean = inspect_degradation(setting(letter), SHAPE, count=300).learned.clean()
+    assert len(clean) == {"F": 1, "L": 1, "O": 3, "N": 3}[letter]
+    for share in clean.values():
+        assert share == pytest.approx(spared, abs=0.09)
+
+
+def test_a_kernel_is_clean_below_its_bound() -> None:
+    halo = torch.full((1, 1, 9, 9), 1 / 80)
+    halo[..., 4, 4] = 0
+    for share, clean in ((0.09, 1.0), (0.11, 0.0)):
+        kernel = (1 - share) * delta(9) + share * halo
+        assert Drawn(kernels=kernel).clean() == {"clean_blur": clean}
+    # A kernel that only darkens is not the identity either.
+    assert Drawn(kernels=0.79 * delta(9)).clean() == {"clean_blur": 0.0}
+    levels = torch.tensor([0.4, 0.6]) / 255
+    assert Drawn({"sigma_grey": levels}).clean() == {"clean_noise": 0.5}
+    assert Drawn({"quality_mask": torch.tensor([0.05, 0.15])}).clean() == {"clean_jpeg": 0.5}
+
+
+def test_two_learned_degradations_are_compared_without_a_truth() -> None:
+    one = learned()
+    findings = inspect_degradation(one, SHAPE, other=one, count=40)
+    assert findings.reference == "other"
+    assert not torch.equal(findings.learned.values["radius"], findings.true.values["radius"])
+    document = json.loads(findings.to_json(), parse_constant=pytest.fail)
+    assert (document["reference"], document["true"]) == ("other", None)
+    assert document["other"]["clean"] == findings.true.clean()
+    assert document["distances"] == pytest.approx(findings.distances(), rel=1e-5)
+    with pytest.raises(ValueError, match="not both"):
+        inspect_degradation(one, SHAPE, other=one, truth=setting("N"))
 
 
 def test_other_damage_speaks_for_itself() -> None:
@@ -175,6 +282,10 @@ def test_document_is_strict_json_and_says_all() -> None:
     findings = inspect_degradation(learned(), SHAPE, truth=setting("O"), count=20)
     document = json.loads(findings.to_json(), parse_constant=lambda text: pytest.fail(text))
     assert document["count"] == 20
+    assert document["reference"] == "truth"
+    assert document["kernel_floor"] == pytest.approx(findings.kernel_floor, rel=1e-5)
+    assert set(document["learned"]["clean"]) == {"clean_blur", "clean_noise", "clean_jpeg"}
+    assert "other" not in document
     assert document["shape"] == list(SHAPE)
     assert document["distances"]["radius"] == pytest.approx(
         findings.distances()["radius"], rel=1e-5

@@ -108,6 +108,31 @@ def test_inspect_page_without_truth_or_damage() -> None:
     assert "no damage to show" in check(inspect_page(nothing)).text
 
 
+def test_inspect_page_of_two_learned_speaks_of_no_truth() -> None:
+    one, two = (make_record().degradation for _ in range(2))
+    findings = inspect_degradation(one, (3, 16, 16), other=two, count=60)
+    page = check(inspect_page(findings, title="T", name="first"))
+    assert {"kernels", "distributions", "noise", "numbers"} <= set(page.ids)
+    assert "First kernels" in page.text
+    assert "Second kernels" in page.text
+    assert "60 first and as many second draws" in page.text
+    body = page.text[page.text.index("<body>") : page.text.index("<script>")]
+    assert not re.search(r"\b(true|truth)\b", re.sub(r"<[^>]*>", " ", body), re.IGNORECASE)
+
+
+def test_absent_damage_is_told_where_there_is_some() -> None:
+    record = make_record()
+    partial, always = (
+        inspect_degradation(record.degradation, (3, 16, 16), truth=setting(letter), count=60)
+        for letter in ("P", "N")
+    )
+    text = inspect_page(partial)
+    assert re.search(r"Nearly undamaged: without blur \d+ % of the learned draws and \d+ %", text)
+    assert all(f"Without {kind}" in text for kind in ("blur", "noise", "JPEG"))
+    assert "Without noise" not in inspect_page(always)
+    assert "To the nearest kernel" in inspect_page(always)
+
+
 def test_report_of_everything() -> None:
     record = dataclasses.replace(make_record(), truth=setting("N"))
     page = check(report_page(record))
@@ -280,8 +305,8 @@ def test_command_inspect_writes_page_and_json(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "is no folder"),
-        ("photos", "does not inspect folders of images yet"),
+        ("nowhere", "does not exist"),
+        ("photos", "holds no pictures"),
         ("run/prior", "holds a GANPrior"),
     ],
 )

@@ -17,10 +17,17 @@ from pathlib import Path
 import pytest
 import torch
 from evaluation_record import make_record, write_run
+from test_evaluation_folder import damaged
 
 from blemish.commands import inspect, report
 from blemish.degradations import setting
-from blemish.evaluation import Column, comparison_page, inspect_degradation
+from blemish.evaluation import (
+    Column,
+    comparison_page,
+    folder_page,
+    inspect_degradation,
+    inspect_folder,
+)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -121,15 +128,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     findings = inspect_degradation(record.degradation, record.prior.shape, truth=setting("B"))
     x = torch.rand(36, 1, 16, 16)
     columns = [Column(name, "Some words.", x, {"distance": "9"}) for name in "abcde"]
+    images = damaged("AN", count=20)
     summary = {"gan": {"frechet": 2.0, "frechet_to_degraded": 1.0}}
     return {
         "report": (run / "report.html").read_text(),
         "inspect": (folder / "inspect" / "index.html").read_text(),
+        "folder": folder_page(inspect_folder(images), images, command="blemish train " + "x" * 99),
         "comparison": comparison_page("Title", columns, findings, summary, "Notes."),
     }
 
 
-@pytest.mark.parametrize("name", ["report", "inspect", "comparison"])
+@pytest.mark.parametrize("name", ["report", "inspect", "folder", "comparison"])
 def test_page_in_a_browser(name: str, pages: dict[str, str], tmp_path: Path) -> None:
     found = visit(pages[name].replace("</body>", USE), tmp_path)
     assert found.console == []
@@ -143,7 +152,7 @@ def test_page_in_a_browser(name: str, pages: dict[str, str], tmp_path: Path) -> 
         assert 'data-second="after 16 images"' in found.document
 
 
-@pytest.mark.parametrize("name", ["report", "inspect", "comparison"])
+@pytest.mark.parametrize("name", ["report", "inspect", "folder", "comparison"])
 def test_page_fits_a_phone(name: str, pages: dict[str, str], tmp_path: Path) -> None:
     found = visit(PHONE.replace("PAGE", html.escape(pages[name])), tmp_path)
     assert found.console == []

@@ -19,11 +19,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.testing import assert_close
 
 import blemish
-from blemish import cli
+from blemish import cli, runs
 from blemish.commands import sample, train
-from blemish.data import Images
+from blemish.data import Images, read_images
 from blemish.degradations import LearnedBlur, freeze, setting
 from blemish.recipes import RECIPES, configure
 from blemish.runs import Run, change, load, observed_images, start
@@ -180,6 +181,38 @@ def test_other_networks_are_not_resumed(
             silent=True,
         )
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(6, 0), (7, 0), (2005, 100)])
+def test_halves_are_disjoint_and_hold_all_images(count: int, held_out: int) -> None:
+    n = torch.arange(count)
+    digits = torch.stack([n // 256, n % 256, 0 * n], dim=1).to(torch.uint8)
+    images = Images(digits[:, :, None, None].expand(-1, -1, 16, 16))
+    halves = []
+    for half in ("0", "1"):
+        config = tiny("gan", None, **{"data.half": half, "data.held_out": str(held_out)})
+        told: list[str] = []
+        training, kept = runs._split(images, config, told.append)
+        parts = [training] if kept is None else [training, kept]
+        assert [len(part) for part in parts[1:]] == ([held_out] if held_out else [])
+        pixels = torch.cat([x[:, :, 0, 0] for part in parts for x in read_images(part)])
+        halves.append((255 * pixels).round() @ torch.tensor([256.0, 1.0, 0.0]))
+        assert told == []
+    for half, seen in enumerate(halves):
+        assert_close(seen.sort().values, torch.arange(half, count, 2.0))
+
+
+def test_a_half_belongs_to_the_run(tmp_path: Path) -> None:
+    first, second = (tiny("gan", None, **{"data.half": half}) for half in ("0", "1"))
+    start(first, tmp_path / "r", device="cpu", silent=True)
+    assert load(tmp_path / "r").config.data.half == 0
+    with pytest.raises(ValueError, match=r"data\.half was 0 and is 1"):
+        start(second, tmp_path / "r", device="cpu", resume=True, silent=True)
+    one = Images(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="needs at least 2 images"):
+        start(first, tmp_path / "one", device="cpu", images=one, silent=True)
+    with pytest.raises(ValueError, match=r"data\.half=2; give 0 or 1"):
+        tiny("gan", None, **{"data.half": "2"})
 
 
 @pytest.mark.slow

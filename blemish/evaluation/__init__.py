@@ -5,7 +5,7 @@ from __future__ import annotations
 from .cache import FeatureCache, default_folder
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
-from .pages import Column, check_replaceable, comparison_page, inspect_page
+from .pages import Column, check_replaceable, comparison_page, folder_page, inspect_page
 from .report import Record, report_page
 from .scores import (
     PAIR_METRICS,
@@ -39,6 +39,7 @@ __all__ = [
     "check_replaceable",
     "comparison_page",
     "default_folder",
+    "folder_page",
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",

@@ -17,12 +17,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from .. import __version__
+from ..data import Source
 from .charts import short
 from .findings import Findings
+from .folder import FolderFindings
+from .folder_view import SIDE, view_folder
 from .pictures import Picture, sheet
 from .views import view
 
-__all__ = ["Bar", "Column", "check_replaceable", "comparison_page", "inspect_page", "render"]
+__all__ = [
+    "Bar",
+    "Column",
+    "check_replaceable",
+    "comparison_page",
+    "folder_page",
+    "inspect_page",
+    "render",
+]
 
 _MARK = "<footer>Made with blemish"
 """What every page's end says, in templates/base.html.j2."""
@@ -125,10 +136,52 @@ def inspect_page(
         **(facts or {}),
         "Draws": f"{findings.count:,}",
         "Seed": str(findings.seed),
-        "Truth": "known" if findings.true else "not known",
+        **(
+            {"Truth": "known" if findings.true else "not known"}
+            if findings.reference == "truth"
+            else {}
+        ),
     }
     found = view(findings, name=name)
     return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found)
+
+
+def folder_page(
+    findings: FolderFindings, source: Source, *, command: str = "", advice: str = ""
+) -> str:
+    """Writes the page of ``blemish inspect`` about a folder of images.
+
+    Arguments:
+        findings: What was found out.
+        source: The images, from which examples are read.
+        command: The command line that trains the suggested recipe, if there is one.
+        advice: A sentence below it.
+
+    Returns:
+        The HTML document.
+    """
+    sizes, (height, width) = len(findings.sizes), next(iter(findings.sizes))
+    facts = {
+        "Images": f"{findings.total:,}",
+        "Measured": f"{len(findings.names):,}",
+        "Seed": str(findings.seed),
+        "Size": f"{height}x{width}" if sizes == 1 else f"{sizes} sizes",
+        "JPEG files": f"{len(findings.files):,}",
+        **({"Skipped": f"{len(source.skipped):,}"} if source.skipped else {}),
+    }
+    reason = findings.suggestion.reason
+    return render(
+        "folder.html.j2",
+        title="What damage these images seem to have",
+        lead=findings.title,
+        facts=facts,
+        view=view_folder(findings, source),
+        recipe=findings.suggestion.recipe or "none",
+        reason=f"{reason[:1].upper()}{reason[1:]}.",
+        command=command,
+        advice=advice,
+        side=SIDE,
+    )
 
 
 def comparison_page(

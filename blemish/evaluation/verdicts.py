@@ -30,7 +30,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["BOUNDS", "Bounds", "Share", "Suggestion", "Verdict", "judge", "share", "suggest"]
+__all__ = [
+    "BOUNDS",
+    "Bounds",
+    "Share",
+    "Suggestion",
+    "Verdict",
+    "judge",
+    "share",
+    "suggest",
+    "visible_noise",
+]
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ def judge(
     Returns:
         The conclusions, warnings last, and the shares of each damage.
     """
-    values = {**values, "noise": _visible_noise(values)}
+    values = {**values, "noise": visible_noise(values)}
     shares = {damage: share(values[b.value], b) for damage, b in BOUNDS.items()}
     small = min(min(size) for size in sizes) < SMALL
     verdicts = [
@@ -200,8 +210,12 @@ def judge(
     return verdicts, shares
 
 
-def _visible_noise(values: Mapping[str, Tensor]) -> Tensor:
-    """Returns the noise of each image, that of the luma where JPEG has taken it from the chroma."""
+def visible_noise(values: Mapping[str, Tensor]) -> Tensor:
+    """Returns the noise of each image, that of the luma where JPEG has taken it from the chroma.
+
+    Arguments:
+        values: One value for each image by quantity, NaN where it is unknown, with shape (N,).
+    """
     compressed = values["jpeg_probability"] >= BOUNDS["jpeg"].present
     luma = values["noise_luma"]
     return torch.where(compressed & (luma >= _LUMA), luma / _WHITE, values["noise"])
@@ -238,7 +252,13 @@ def _jpeg(
         # What the header says is certain; what the pixels say holds for pictures that were saved again.
         least, most = min(files), max(files)
         numbers |= {"files": float(sum(files.values())), "files_low": least, "files_high": most}
-        text += f"; {sum(files.values())} JPEG files, whose headers say quality {least}"
+        count = sum(files.values())
+        some = (
+            f"{count} JPEG files, whose headers say"
+            if count > 1
+            else "1 JPEG file, whose header says"
+        )
+        text += f"; {some} quality {least}"
         text += f" to {most}" if most > least else ""
     examples = tuple(n for n, found in zip(names, compressed.tolist(), strict=True) if found)[:5]
     return Verdict("jpeg", False, text + ".", numbers, examples)

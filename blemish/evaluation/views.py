@@ -7,7 +7,7 @@ charts; the template ``findings.html.j2`` places them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +70,10 @@ QUANTITIES: dict[str, Quantity] = {
     "sigma_grey": Quantity(
         "Noise in middle grey", "", "The standard deviation of all noise at half intensity."
     ),
-    "quality": Quantity(
-        "JPEG quality", "", "100 is best. Only images that are compressed count in the truth."
+    "sigma_white": Quantity(
+        "Noise in white", "", "The standard deviation of all noise at full intensity."
     ),
+    "quality": Quantity("JPEG quality", "", "100 is best. Images that are spared do not count."),
     "quality_mask": Quantity(
         "JPEG mask",
         "",
@@ -82,19 +83,31 @@ QUANTITIES: dict[str, Quantity] = {
 }
 """The quantities in the order in which they are shown."""
 
+CLEAN: dict[str, tuple[str, str]] = {
+    "clean_blur": (
+        "blur",
+        "Draws whose kernel is within 0.2 (L1) of the one that changes nothing.",
+    ),
+    "clean_noise": ("noise", "Draws whose noise in middle grey is below half a step of 8 bits."),
+    "clean_jpeg": ("JPEG", "Draws whose mask is below 0.1."),
+}
+"""The kinds of damage that may be absent: their names, and what counts as absent."""
+
+_SOME = 0.05  # The share from which absent damage is worth a word.
+
 WALL = 40
 """The number of kernels on a wall."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: one quantity, learned and true.
+    """A line of the table: one quantity on both sides.
 
     Attributes:
         name: The quantity, with its unit.
         note: What it means.
         learned: Median and 90 % range, or a dash.
-        true: The same of the truth.
+        true: The same of the truth, or of the other degradation.
         distance: The Wasserstein distance, or a dash.
     """
 
@@ -129,10 +142,10 @@ class FindingsView:
     Attributes:
         name: How the inspected degradation is called: learned, given.
         count: The number of draws.
-        has_truth: Whether the truth is known.
+        other: How what it is compared with is called: true, second; empty where there is nothing.
         rows: The table.
         sentences: The comparison in words.
-        walls: Walls of kernels: learned and true.
+        walls: Walls of kernels, one for each side.
         histograms: The distributions of the quantities.
         levels: Maps of mean noise levels.
         examples: Maps of the noise level in single draws.
@@ -141,7 +154,7 @@ class FindingsView:
 
     name: str
     count: int
-    has_truth: bool
+    other: str
     rows: tuple[Row, ...]
     sentences: tuple[str, ...]
     walls: tuple[Wall, ...]
@@ -161,16 +174,16 @@ def view(findings: Findings, *, name: str = "learned") -> FindingsView:
 
     Arguments:
         findings: The findings.
-        name: How the inspected degradation is called: learned, given.
+        name: How the inspected degradation is called: learned, given, first.
     """
     sides = {"learned": findings.learned} | ({"true": findings.true} if findings.true else {})
-    names = {"learned": name, "true": "true"}
+    names = {"learned": name, "true": "true" if findings.reference == "truth" else "second"}
     return FindingsView(
         name,
         findings.count,
-        findings.true is not None,
-        _rows(findings),
-        _sentences(findings),
+        names["true"] if findings.true else "",
+        _rows(findings, names),
+        _sentences(findings, names),
         _walls(sides, names),
         _histograms(sides, names),
         *_noise_maps(findings.learned),
@@ -187,7 +200,7 @@ def _names(*sides: Drawn) -> list[str]:
     return [n for n in QUANTITIES if n in found] + sorted(found - QUANTITIES.keys())
 
 
-def _rows(findings: Findings) -> tuple[Row, ...]:
+def _rows(findings: Findings, names: Mapping[str, str]) -> tuple[Row, ...]:
     true = findings.true or Drawn()
     distances = findings.distances()
     rows = []
@@ -197,10 +210,46 @@ def _rows(findings: Findings) -> tuple[Row, ...]:
         title = f"{known.name}, {known.unit}" if known.unit else known.name
         learned, truth = (_range(side.values.get(name)) for side in (findings.learned, true))
         rows.append(Row(title, known.note, learned, truth, distance))
+    return (*rows, *_clean_rows(findings), *_set_rows(findings, names))
+
+
+def _clean_rows(findings: Findings) -> list[Row]:
+    rows = []
+    for name, shares in _clean(findings).items():
+        damage, note = CLEAN[name]
+        learned, true = (_percent(share) for share in shares)
+        distance = findings.distances().get(name)
+        rows.append(Row(f"Without {damage}", note, learned, true, _percent(distance)))
+    return rows
+
+
+def _set_rows(findings: Findings, names: Mapping[str, str]) -> list[Row]:
+    """Returns what is said of all draws of a side together."""
+    distances, rows = findings.distances(), []
+    if "noise_curve" in distances:
+        note = "How far the medians of the noise are apart, in the mean over all intensities."
+        rows.append(Row("Noise curve", note, "–", "–", short(distances["noise_curve"])))
     if "mean_kernel" in distances:
         note = "The L1 distance of the mean kernels: 0 is equal, 2 is as far as can be."
         rows.append(Row("Mean kernel", note, "–", "–", short(distances["mean_kernel"])))
-    return tuple(rows)
+    if "nearest_kernel" in distances:
+        there, back = (short(distances[n]) for n in ("nearest_kernel", "nearest_kernel_back"))
+        note = "The mean L1 distance of a kernel from the nearest of the other side."
+        if findings.kernel_floor is not None:
+            note += f" Among {names['true']} kernels alone it is {short(findings.kernel_floor)}."
+        rows.append(Row("To the nearest kernel", note, there, back, "–"))
+    return rows
+
+
+def _clean(findings: Findings) -> dict[str, tuple[float, float | None]]:
+    """Returns the shares of clean draws, on both sides, of the damage that is absent now and then."""
+    true = findings.true.clean() if findings.true else {}
+    shares = {name: (share, true.get(name)) for name, share in findings.learned.clean().items()}
+    return {name: pair for name, pair in shares.items() if max(v or 0 for v in pair) >= _SOME}
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def _range(values: Tensor | None) -> str:
@@ -210,32 +259,58 @@ def _range(values: Tensor | None) -> str:
     return f"{short(median)} ({short(low)} to {short(high)})"
 
 
-def _sentences(findings: Findings) -> tuple[str, ...]:
-    distances, found = findings.distances(), []
+def _sentences(findings: Findings, names: Mapping[str, str]) -> tuple[str, ...]:
+    found = [*_blur_sentences(findings, names)]
+    distances, name, other = findings.distances(), names["learned"], names["true"]
+    if {"sigma_grey", "noise_curve"} <= distances.keys():
+        text = f"{name.capitalize()} noise in middle grey is {short(distances['sigma_grey'], 2)} from the {other} one"
+        curve = short(distances["noise_curve"], 2)
+        found.append(
+            f"{text}, where white is 1; over all intensities the medians are {curve} apart."
+        )
+    if "quality" in distances:
+        text = f"{name.capitalize()} JPEG qualities are {distances['quality']:.1f} from the {other} ones."
+        found.append(text)
+    clean = [
+        f"without {CLEAN[kind][0]} {_percent(share)} of the {name} draws and {_percent(true)} of the {other} ones"
+        for kind, (share, true) in _clean(findings).items()
+        if true is not None
+    ]
+    if clean:
+        found.append(f"Nearly undamaged: {'; '.join(clean)}.")
+    return tuple(found)
+
+
+def _blur_sentences(findings: Findings, names: Mapping[str, str]) -> Iterator[str]:
+    distances, name, other = findings.distances(), names["learned"], names["true"]
     if "radius" in distances:
-        text = f"Learned blur radii are {distances['radius']:.2f} px from the true ones"
+        text = (
+            f"{name.capitalize()} blur radii are {distances['radius']:.2f} px from the {other} ones"
+        )
         if "kernel_centre" in distances and findings.true:
             sides = (findings.learned, findings.true)
             stays = [100 * float(side.values["kernel_centre"].median()) for side in sides]
             text += (
-                f"; the median learned kernel leaves {stays[0]:.0f} % of the light where it was, the "
-                f"median true one {stays[1]:.0f} %"
+                f"; the median {name} kernel leaves {stays[0]:.0f} % of the light where it was, the "
+                f"median {other} one {stays[1]:.0f} %"
             )
-        found.append(f"{text}.")
+        yield f"{text}."
+    if "nearest_kernel" in distances:
+        there, back = (short(distances[n], 2) for n in ("nearest_kernel", "nearest_kernel_back"))
+        text = (
+            f"In the mean a {name} kernel is {there} from the nearest {other} one, and a {other} kernel {back} "
+            f"from the nearest {name} one (L1, at most 2)"
+        )
+        if findings.kernel_floor is not None:
+            floor = short(findings.kernel_floor, 2)
+            text += f"; among {other} kernels alone the nearest is {floor} away, and less is not to be expected"
+        yield f"{text}."
     if findings.learned.kernels is not None:
         dx, dy = centroid(findings.learned.kernels.mean(dim=0)[None])[0].tolist()
-        found.append(
-            f"The mean learned kernel lies {(dx**2 + dy**2) ** 0.5:.2f} px beside its middle; "
+        yield (
+            f"The mean {name} kernel lies {(dx**2 + dy**2) ** 0.5:.2f} px beside its middle; "
             "clean images make up for that by a shift the other way."
         )
-    if "sigma_grey" in distances:
-        found.append(
-            f"Learned noise in middle grey is {short(distances['sigma_grey'], 2)} from the true "
-            "one, where white is 1."
-        )
-    if "quality" in distances:
-        found.append(f"Learned JPEG qualities are {distances['quality']:.1f} from the true ones.")
-    return tuple(found)
 
 
 def _walls(sides: Mapping[str, Drawn], names: Mapping[str, str]) -> tuple[Wall, ...]:

@@ -14,6 +14,7 @@ from .kernel import SubsetScore, kid, kid_subsets
 from .lpips import LPIPSNetwork, lpips, lpips_network
 from .manifold import ManifoldScores, manifold
 from .named import FEATURES, named_features
+from .nearest import nearest_l1
 from .niqe import NIQEModel, niqe
 from .noise_level import NoiseLaw, noise_law, noise_level
 from .sharpness import sharpness
@@ -56,6 +57,7 @@ __all__ = [
     "manifold_title",
     "ms_ssim",
     "named_features",
+    "nearest_l1",
     "niqe",
     "noise_law",
     "noise_level",

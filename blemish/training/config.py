@@ -24,6 +24,8 @@ class DataConfig:
         setting: The name of a setting that damages a clean source, one frozen copy of each image;
             None takes the source as it is.
         limit: The number of images used; None uses all.
+        half: 0 or 1 trains on every second image, from the first or the second on: two runs on disjoint
+            halves show how much of what they learn is chance. None takes all.
         flip: Whether images are mirrored at random.
         keep_jpeg_grid: Whether crops start at multiples of 8 pixels.
         random_crop: Whether larger images, which may have different sizes, are cropped to ``size``
@@ -40,6 +42,7 @@ class DataConfig:
     channels: int = 3
     setting: str | None = None
     limit: int | None = None
+    half: int | None = None
     flip: bool = False
     keep_jpeg_grid: bool = True
     random_crop: bool = False
@@ -47,7 +50,11 @@ class DataConfig:
     held_out: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the number of images kept."""
+        """Checks which images are taken, and the number kept."""
+        if self.half not in (None, 0, 1):
+            raise ValueError(
+                f"data.half={self.half}; give 0 or 1, or leave it out to train on all images"
+            )
         if self.held_out < 0:
             raise ValueError(f"data.held_out={self.held_out}; it must be at least 0")
 

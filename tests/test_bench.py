@@ -27,6 +27,7 @@ from blemish.bench import (
     Task,
     cells,
     check_protocol,
+    lock,
     measure,
     plan,
     read_cells,
@@ -544,6 +545,27 @@ def test_an_interruption_reaches_all_processes(
     with pytest.raises(KeyboardInterrupt):
         work_in_parallel(task(tmp_path, cell()), 3)
     assert [wire.done for wire in wires] == [["terminate", "join"]] * 3
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_first_process_ends_all_of_them(tmp_path: Path) -> None:
+    process = start_bench(
+        tmp_path, "--images", "80000", "--models", "gan,br-gan", "--jobs", "2", "--label", "x"
+    )
+    names = ("x-B-gan-0", "x-B-br-gan-0")
+    until = time.monotonic() + 90
+    while not all((tmp_path / "runs" / name / "observed.png").exists() for name in names):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b"error: stopped\n"
+    for name in names:
+        # Nobody holds the cell any more, and what was trained is saved.
+        with lock(tmp_path, name).acquire(timeout=0):
+            assert latest_checkpoint(tmp_path / "runs" / name) is not None
 
 
 @pytest.mark.parametrize("budget", [None, 10.0])

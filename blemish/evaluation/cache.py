@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..metrics import Extractor, extract
@@ -121,10 +121,14 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(
-            f"features cannot be kept in {folder} ({error.strerror}); name another folder in "
-            "BLEMISH_CACHE, or give --no-cache"
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(
+        f"features cannot be kept in {folder} ({error.strerror or error}); name another folder in "
+        "BLEMISH_CACHE, or give --no-cache"
+    )
 
 
 def _load(file: Path, shape: tuple[int, int]) -> Tensor | None:
@@ -146,11 +150,12 @@ def _save(file: Path, features: Tensor) -> None:
     features = features.contiguous()
     temporary = file.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
-        save_file({"features": features}, temporary, {"sha256": _sha256(features)})
+        temporary.write_bytes(save({"features": features}, {"sha256": _sha256(features)}))
         temporary.replace(file)
-    except BaseException:
+    except OSError as error:
+        raise _unwritable(file.parent, error) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _sha256(features: Tensor) -> str:

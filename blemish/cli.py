@@ -381,7 +381,10 @@ def evaluate(
         ),
     ] = "effnet-lite0",
     count: Annotated[
-        int, typer.Option("-n", "--count", help="Images of each set, at most.", metavar="N", min=2)
+        int,
+        typer.Option(
+            "-n", "--count", help="Images of each set, or pairs, at most.", metavar="N", min=2
+        ),
     ] = 10_000,
     size: Annotated[
         int | None, typer.Option(help="Bring all images to this side.", metavar="N", min=1)

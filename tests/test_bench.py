@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blemish.bench import (
     TABLES,
     Cell,
+    Outcome,
     Protocol,
     Sources,
     Task,
+    cells,
     check_protocol,
+    lock,
     measure,
     plan,
     read_cells,
@@ -34,12 +42,15 @@ from blemish.bench.preparations import PREPARATIONS, prepare
 from blemish.commands import bench
 from blemish.data import load_images, open_source
 from blemish.degradations import freeze, setting
-from blemish.metrics import psnr
+from blemish.metrics import pixels, psnr
 from blemish.recipes import PRESETS, RECIPES
 from blemish.training.checkpoint import latest_checkpoint
 
 LATER = {"unir", "bncr-unir", "cyclegan"}
 """Recipes of the paper that are still to come."""
+
+# The package's attribute of this name is the function.
+WORK = importlib.import_module("blemish.bench.work")
 
 SOURCES = Sources("glyphs", "glyphs:64", "glyphs:32:test")
 PROTOCOL = Protocol("tiny", 16, "pixels@4", 24, {})
@@ -288,7 +299,14 @@ def test_a_killed_bench_goes_on_to_the_same_table(moment: str, tmp_path: Path) -
 
 
 def document(value: float, **fields: Any) -> dict[str, Any]:
-    base = {"data": "x", "setting": "R", "recipe": "gan", "seed": 0, "preparation": None}
+    base = {
+        "format": 1,
+        "data": "x",
+        "setting": "R",
+        "recipe": "gan",
+        "seed": 0,
+        "preparation": None,
+    }
     return {**base, **vars(PROTOCOL), "frechet": value, **fields}
 
 
@@ -416,3 +434,265 @@ def test_test_images_are_found_beside_training_images(
     (tmp_path / "set" / "test.zip").touch()
     found = bench._sources(data.format(tmp_path), None, None)
     assert (found.label, found.test) == (label, test.format(tmp_path))
+
+
+# What goes wrong in between
+
+
+def bench_of(out: Path, **changes: Any) -> Any:
+    return cells._Bench(replace(SOURCES, **changes), PROTOCOL, out)
+
+
+def test_images_that_two_cells_want_at_once_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, together = [], threading.Barrier(2)
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        made.append(1)
+        time.sleep(0.2)
+        return freeze(*arguments, **options)
+
+    def want() -> Any:
+        together.wait(60)
+        return np.load(bench_of(tmp_path).observed(cell()))
+
+    monkeypatch.setattr(cells, "freeze", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [one.result() for one in [pool.submit(want) for _ in range(2)]]
+    assert (first == second).all()
+    assert len(made) == 1
+
+
+def test_a_crash_while_images_are_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(stream: Any, array: Any) -> None:
+        stream.write(b"half of it")
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells.np, "save", torn)
+        with pytest.raises(OSError, match="killed"):
+            bench_of(tmp_path).observed(cell())
+    assert not list((tmp_path / "data").glob("[!.]*"))
+    assert np.load(bench_of(tmp_path).observed(cell())).shape == (64, 3, 16, 16)
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["glyphs-B-0.npy"]
+
+
+def test_any_failure_of_a_cell_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def broken(one: Cell, *arguments: Any, **options: Any) -> bool:
+        if one.seed == 0:
+            raise RuntimeError("CUDA out of memory")
+        return measure(one, *arguments, **options)
+
+    monkeypatch.setattr(WORK, "measure", broken)
+    outcome = work(task(tmp_path, cell(), cell(seed=1)))
+    assert outcome.failed == {"glyphs-B-gan-0": "RuntimeError: CUDA out of memory"}
+    assert [one["seed"] for one in read_cells(tmp_path)] == [1]
+    assert "Traceback" in capsys.readouterr().err
+
+
+class Wire:
+    """Stands for the pipe to a process, and for the process."""
+
+    def __init__(self, answer: Outcome | type[BaseException]) -> None:
+        self.answer = answer
+        self.done: list[str] = []
+
+    def recv(self) -> Outcome:
+        if isinstance(self.answer, Outcome):
+            return self.answer
+        raise self.answer
+
+    def terminate(self) -> None:
+        self.done.append("terminate")
+
+    def join(self) -> None:
+        self.done.append("join")
+
+
+def crew(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[Wire]:
+    wires = [Wire(answer) for answer in answers]
+    waiting = iter(wires)
+    monkeypatch.setattr(WORK, "_begin", lambda task: (one := next(waiting), one))
+    return wires
+
+
+def test_what_several_processes_tell_is_one_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (Outcome({"a": "x"}), EOFError, Outcome({"b": "y"}, stopped=True))
+    wires = crew(monkeypatch, *said)
+    outcome = work_in_parallel(task(tmp_path, cell()), 3)
+    assert outcome == Outcome({"a": "x", "b": "y"}, stopped=True, lost=1)
+    assert [wire.done for wire in wires] == [["join"]] * 3
+
+
+def test_a_killed_process_is_forgiven_where_others_did_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work(task(tmp_path, cell()))
+    crew(monkeypatch, Outcome(), EOFError)
+    assert work_in_parallel(task(tmp_path, cell()), 2) == Outcome()
+
+
+def test_an_interruption_reaches_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wires = crew(monkeypatch, Outcome(), KeyboardInterrupt, Outcome())
+    with pytest.raises(KeyboardInterrupt):
+        work_in_parallel(task(tmp_path, cell()), 3)
+    assert [wire.done for wire in wires] == [["terminate", "join"]] * 3
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_first_process_ends_all_of_them(tmp_path: Path) -> None:
+    process = start_bench(
+        tmp_path, "--images", "80000", "--models", "gan,br-gan", "--jobs", "2", "--label", "x"
+    )
+    names = ("x-B-gan-0", "x-B-br-gan-0")
+    until = time.monotonic() + 90
+    while not all((tmp_path / "runs" / name / "observed.png").exists() for name in names):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b"error: stopped\n"
+    for name in names:
+        # Nobody holds the cell any more, and what was trained is saved.
+        with lock(tmp_path, name).acquire(timeout=0):
+            assert latest_checkpoint(tmp_path / "runs" / name) is not None
+
+
+@pytest.mark.parametrize("budget", [None, 10.0])
+def test_killed_processes_are_a_failure(
+    budget: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    crew(monkeypatch, EOFError, EOFError)
+    assert run_bench(tmp_path, jobs=2, budget=budget) == 1
+    assert "2 of 2 processes were killed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"data": "glyphs"', "[]", '{"data": "glyphs"}', '{"format": 99}']
+)
+def test_a_damaged_cell_is_named(content: str, tmp_path: Path) -> None:
+    work(task(tmp_path, cell()))
+    file = tmp_path / "cells" / "glyphs-B-gan-0.json"
+    whole = values(tmp_path)
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"glyphs-B-gan-0.json .*remove it, and its cell"):
+        run_bench(tmp_path)
+    file.unlink()
+    assert run_bench(tmp_path, test="glyphs:32:test") == 0
+    assert values(tmp_path) == whole
+
+
+def test_cells_of_two_protocols_make_no_table(tmp_path: Path) -> None:
+    others = [*DOCUMENTS, document(3.0, seed=5, images=99)]
+    with pytest.raises(ValueError, match="cells of another protocol: x-R-gan has images=99"):
+        summarise("table5", TABLES["table5"], others)
+    assert summarise("table5", TABLES["table5"], [*DOCUMENTS, document(3.0, images=99, data="y")])
+
+
+@pytest.mark.parametrize("key", ["seed=3", "training.images=8", "data.source=x", "data.fit=crop"])
+def test_what_cells_set_themselves_cannot_be_set(key: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=f"--set {key.partition('=')[0]}: each cell sets it itself"
+    ):
+        run_bench(tmp_path, overrides=[key])
+
+
+def test_features_from_a_file_are_read_from_it_in_every_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(name: str, channels: int) -> Any:
+        assert name == "inception:some.pth"
+        found = pixels(2, channels)
+        found.name = "inception@299"
+        return found
+
+    cells._features.cache_clear()
+    for module in (cells, bench):
+        monkeypatch.setattr(module, "named_features", named)
+    assert run_bench(tmp_path, features="inception:some.pth") == 0
+    (found,) = read_cells(tmp_path)
+    assert found["features"] == "inception@299"
+    # Another machine has another file there.
+    with pytest.raises(ValueError, match="are inception@299, not pixels@4 of the protocol"):
+        bench_of(tmp_path, features="inception:some.pth").features()
+    cells._features.cache_clear()
+
+
+def test_missing_packages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any) -> Any:
+        raise ModuleNotFoundError('run: pip install "blemish[features]"')
+
+    monkeypatch.setattr(bench, "named_features", absent)
+    with pytest.raises(ValueError, match="pip install"):
+        run_bench(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "test"),
+    [
+        ("/x/a:b/cifar-10:train", "cifar-10", "/x/a:b/cifar-10:test"),
+        ("owner/some_set:train", "some_set", "owner/some_set:test"),
+        ("C:/my data/ü (1).zip:train", "1", "C:/my data/ü (1).zip:test"),
+        ("glyphs:64", "glyphs", "glyphs:64:test"),
+        ("/x/photos/train:train", "photos", "/x/photos/train:test"),
+        ("..:train", "data", "..:test"),
+    ],
+)
+def test_a_label_and_test_images_follow_from_the_source(data: str, label: str, test: str) -> None:
+    found = bench._sources(data, None, None)
+    assert (found.test, found.train) == (test, data)
+    assert found.label == label
+    assert re.fullmatch("[A-Za-z0-9_.-]+", found.label)
+
+
+def test_only_glyphs_have_test_images_by_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def recorded(source: str, **options: Any) -> Any:
+        opened.append((source, options["seed"]))
+        return open_source("glyphs:3", size=16, channels=3)
+
+    monkeypatch.setattr(cells, "open_source", recorded)
+    cells.clean_images.cache_clear()
+    for source in ("glyphs:test", "glyphs:64:test", "glyphs/cifar-10:test", "glyphs-photos:test"):
+        cells.clean_images(source, 16, 3)
+    cells.clean_images.cache_clear()
+    assert opened == [
+        ("glyphs", 1),
+        ("glyphs:64", 1),
+        ("glyphs/cifar-10:test", 0),
+        ("glyphs-photos:test", 0),
+    ]
+
+
+def test_models_that_are_not_there_are_told(tmp_path: Path, capsys) -> None:
+    bench._tell_unavailable([cell("unir", "N"), cell("gan", "N", preparation="deblur"), cell()])
+    out = capsys.readouterr().out
+    assert "deblur+gan on N, unir on N" in out
+    assert "gan on B" not in out
+
+
+def test_two_processes_write_the_table_at_once(tmp_path: Path) -> None:
+    work(task(tmp_path, cell()))
+    together = threading.Barrier(3)
+
+    def write() -> None:
+        together.wait(60)
+        for _ in range(5):
+            bench._write("smoke", TABLES["smoke"], tmp_path)
+
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(write) for _ in range(3)]:
+            one.result()
+    assert json.loads((tmp_path / "smoke.json").read_text())[0]["data"] == "glyphs"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cells import Cell, Protocol, Sources, measure, plan, read_cells
+from .cells import Cell, Protocol, Sources, lock, measure, plan, read_cells
 from .summary import Summary, check_protocol, summarise, to_csv, to_markdown
 from .tables import TABLES, Ordering, Row, Table
 from .work import Outcome, Task, shard_of, work, work_in_parallel
@@ -19,6 +19,7 @@ __all__ = [
     "Table",
     "Task",
     "check_protocol",
+    "lock",
     "measure",
     "plan",
     "read_cells",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ..configuration import read_json
@@ -37,7 +39,7 @@ from ..training.checkpoint import write_atomically
 from .preparations import PREPARATIONS, prepare
 from .tables import Table
 
-__all__ = ["Cell", "Protocol", "Sources", "measure", "plan", "read_cells"]
+__all__ = ["Cell", "Protocol", "Sources", "lock", "measure", "plan", "read_cells"]
 
 FORMAT = 1
 """The version of a cell's document."""
@@ -54,11 +56,14 @@ class Sources:
         label: Its name in cells and tables.
         train: Clean training images, which the settings damage.
         test: Clean test images, with which samples are compared.
+        features: How the protocol's features are asked for, where their name does not say it, as in
+            ``inception:FILE``; the file may lie elsewhere on each machine.
     """
 
     label: str
     train: str
     test: str
+    features: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,37 @@ def plan(table: Table, label: str, seeds: Sequence[int]) -> list[Cell]:
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
-    """Returns the documents of all finished cells of a folder, by name."""
-    return [read_json(file) for file in sorted((out / "cells").glob("*.json"))]
+    """Returns the documents of all finished cells of a folder, by name.
+
+    Raises:
+        ValueError: If one is damaged, or of another version; the message names it.
+    """
+    return [_read_cell(file) for file in sorted((out / "cells").glob("*.json"))]
+
+
+def _read_cell(file: Path) -> dict[str, Any]:
+    again = "remove it, and its cell is measured again from its run"
+    try:
+        found = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {again}") from error
+    if found.get("format") != FORMAT:
+        raise ValueError(
+            f"{file} has format {found.get('format')}, this version reads {FORMAT}; {again}"
+        )
+    return found
+
+
+def lock(out: Path, name: str) -> FileLock:
+    """Returns a lock among all processes that work in a folder; it ends with its process.
+
+    Arguments:
+        out: The folder of all cells.
+        name: What is locked.
+    """
+    folder = out / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{name}.lock")
 
 
 def measure(
@@ -254,16 +288,16 @@ class _Bench:
     def observed(self, cell: Cell) -> Path:
         """Returns the file of a cell's observed images, which it makes if it is not there."""
         stem = f"{cell.data}-{cell.setting}-{cell.seed}"
-        file = self.out / "data" / f"{stem}.npy"
-        prepared = self.out / "data" / f"{stem}-{cell.preparation}.npy"
-        wanted = file if cell.preparation is None else prepared
-        if wanted.exists():
-            return wanted
-        clean = clean_images(self.sources.train, *self.shape())
-        damage = setting(self._setting(cell.setting))
-        if cell.preparation is None:
-            return _save(file, freeze(damage, clean, seed=cell.seed))
-        return _save(prepared, prepare(damage, clean, seed=cell.seed))
+        suffix = f"-{cell.preparation}" if cell.preparation else ""
+        wanted = self.out / "data" / f"{stem}{suffix}.npy"
+        # The cells of a setting begin together: one of them makes the images, the others wait.
+        with lock(self.out, wanted.name):
+            if wanted.exists():
+                return wanted
+            clean = clean_images(self.sources.train, *self.shape())
+            damage = setting(self._setting(cell.setting))
+            make = freeze if cell.preparation is None else prepare
+            return _save(wanted, make(damage, clean, seed=cell.seed))
 
     def shape(self) -> tuple[int, int]:
         """Returns the side and the channels of the preset's images."""
@@ -272,17 +306,24 @@ class _Bench:
 
     def features(self) -> Extractor:
         """Returns the features that images are compared on."""
-        return _features(self.protocol.features, self.shape()[1])
+        found = _features(self._asked(), self.shape()[1])
+        if found.name != self.protocol.features:
+            raise ValueError(
+                f"the features {self._asked()} are {found.name}, not {self.protocol.features} of the protocol"
+            )
+        return found
 
     def clean_features(self) -> Tensor:
         """Returns the features of clean test images."""
-        return _clean_features(self.sources.test, self.protocol, *self.shape())
+        return _clean_features(self.sources.test, self._asked(), self.protocol.count, *self.shape())
 
     def damaged_features(self, cell: Cell) -> Tensor:
         """Returns the features of damaged training images."""
-        return _damaged_features(
-            self.observed(replace(cell, preparation=None)), self.protocol, cell.seed
-        )
+        file = self.observed(replace(cell, preparation=None))
+        return _damaged_features(file, self._asked(), self.protocol.count, cell.seed)
+
+    def _asked(self) -> str:
+        return self.sources.features or self.protocol.features
 
     def _samples(self, prior: Prior, seed: int) -> Tensor:
         return extract(self.features(), _sampled(prior, self.protocol.count, seed))
@@ -306,8 +347,8 @@ def pick(images: Tensor, count: int, *parts: int | str) -> Tensor:
 def clean_images(source: str, size: int, channels: int) -> Tensor:
     """Returns clean images, reduced by area to a side, uint8, with shape (N, C, size, size)."""
     seed = 0
-    if source.startswith("glyphs") and source.endswith(":test"):
-        source, seed = source.removesuffix(":test"), 1
+    if match := re.fullmatch(r"(glyphs(?::[0-9]+)?):test", source):
+        source, seed = match[1], 1
     return load_images(open_source(source, size=size, fit="resize", channels=channels, seed=seed))
 
 
@@ -318,23 +359,15 @@ def _features(name: str, channels: int) -> Extractor:
 
 # The cells of a setting share these.
 @lru_cache(maxsize=2)
-def _clean_features_of(source: str, features: str, count: int, size: int, channels: int) -> Tensor:
+def _clean_features(source: str, features: str, count: int, size: int, channels: int) -> Tensor:
     images = pick(clean_images(source, size, channels), count, "test")
     return extract(_features(features, channels), images)
 
 
-def _clean_features(source: str, protocol: Protocol, size: int, channels: int) -> Tensor:
-    return _clean_features_of(source, protocol.features, protocol.count, size, channels)
-
-
 @lru_cache(maxsize=2)
-def _damaged_features_of(file: Path, features: str, count: int, seed: int) -> Tensor:
+def _damaged_features(file: Path, features: str, count: int, seed: int) -> Tensor:
     images = torch.from_numpy(np.load(file))
     return extract(_features(features, images.shape[1]), pick(images, count, "observed", seed))
-
-
-def _damaged_features(file: Path, protocol: Protocol, seed: int) -> Tensor:
-    return _damaged_features_of(file, protocol.features, protocol.count, seed)
 
 
 @torch.no_grad()
@@ -370,7 +403,10 @@ def _recovery(run: Run, seed: int) -> dict[str, Any]:
 
 def _save(file: Path, images: Tensor) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.part.npy")
-    np.save(partial, images.numpy())
+    partial = file.with_name(f".{file.name}.writing")
+    with partial.open("wb") as stream:
+        np.save(stream, images.numpy())
+        stream.flush()
+        os.fsync(stream.fileno())
     partial.replace(file)
     return file

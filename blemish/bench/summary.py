@@ -123,6 +123,9 @@ def summarise(name: str, table: Table, documents: Sequence[Mapping[str, Any]]) -
         name: The name of the table.
         table: The table.
         documents: Finished cells, of this table or of others.
+
+    Raises:
+        ValueError: If those of a data set differ in their protocol: processes began with different ones.
     """
     found = []
     for data in sorted({document["data"] for document in documents}):
@@ -133,7 +136,8 @@ def summarise(name: str, table: Table, documents: Sequence[Mapping[str, Any]]) -
             }
             for document in mine
         }
-        protocol = {f.name: mine[0].get(f.name) for f in fields(Protocol)}
+        protocol: dict[str, Any] = {f.name: mine[0].get(f.name) for f in fields(Protocol)}
+        check_protocol(mine, Protocol(**protocol))
         found.append(Summary(name, table, data, protocol, values))
     return found or [Summary(name, table, "", None, {})]
 

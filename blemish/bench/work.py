@@ -2,7 +2,7 @@
 
 The first pass takes what is free; the second waits for what others hold, in case they are killed. With
 several jobs each is a process of its own that does the same. A cell that fails is reported, and the
-others go on.
+others go on; the cell of a process that is killed is taken by another.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
@@ -19,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ..configuration import read_json
 from ..training.loop import TrainingDiverged
-from .cells import Cell, Protocol, Sources, measure
+from .cells import Cell, Protocol, Sources, lock, measure
 
 __all__ = ["Outcome", "Task", "shard_of", "work", "work_in_parallel"]
 
@@ -56,9 +59,7 @@ class Task:
 
     def lock(self, cell: Cell) -> FileLock:
         """Returns the lock of a cell."""
-        folder = self.out / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{cell.name}.lock")
+        return lock(self.out, cell.name)
 
 
 @dataclass
@@ -68,10 +69,13 @@ class Outcome:
     Attributes:
         failed: Messages by the names of cells that failed.
         stopped: Whether it was stopped before all cells were tried.
+        lost: The number of processes that ended without a word, as killed ones do, unless others did
+            all of their cells.
     """
 
     failed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    lost: int = 0
 
 
 def shard_of(cells: Sequence[Cell], shard: str | None) -> tuple[Cell, ...]:
@@ -131,9 +135,14 @@ def _compute(task: Task, cell: Cell, outcome: Outcome, say: Callable[[str], obje
         finished = measure(
             cell, task.sources, task.protocol, task.out, device=task.device, stop=task.over
         )
-    except (TrainingDiverged, ValueError, OSError) as error:
-        outcome.failed[cell.name] = str(error)
-        say(f"{cell.name}: failed: {error}")
+    except Exception as error:
+        # Whatever it is (a GPU out of memory, a mistake of ours), the other cells can go on.
+        expected = isinstance(error, (TrainingDiverged, ValueError, OSError))
+        if not expected:
+            traceback.print_exc()
+        message = str(error) if expected else f"{type(error).__name__}: {error}"
+        outcome.failed[cell.name] = message
+        say(f"{cell.name}: failed: {message}")
         return True
     if finished:
         found = read_json(task.out / "cells" / f"{cell.name}.json")
@@ -155,26 +164,54 @@ def work_in_parallel(task: Task, jobs: int) -> Outcome:
             return work(task)
         finally:
             torch.set_num_threads(threads)
+    crew = [_begin(task) for _ in range(jobs)]
+    try:
+        return _gathered(crew, task)
+    except BaseException:
+        # A signal may have reached this process alone; the others would go on without it. They save
+        # what they train before they end.
+        for worker, _ in crew:
+            worker.terminate()
+        raise
+    finally:
+        for worker, _ in crew:
+            worker.join()
+
+
+def _begin(task: Task) -> tuple[SpawnProcess, Connection]:
+    """Starts a process, and returns it with the end of a pipe to which it tells its outcome."""
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    workers = [context.Process(target=_worker, args=(task, queue)) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
+    here, there = context.Pipe(duplex=False)
+    worker = context.Process(target=_worker, args=(task, there))
+    worker.start()
+    # With this end closed, the pipe ends with the process.
+    there.close()
+    return worker, here
+
+
+def _gathered(crew: Sequence[tuple[SpawnProcess, Connection]], task: Task) -> Outcome:
+    """Waits for what all processes tell."""
     outcome = Outcome()
-    for worker in workers:
-        worker.join()
-    while not queue.empty():
-        failed, stopped = queue.get()
-        outcome.failed |= failed
-        outcome.stopped |= stopped
-    outcome.stopped |= any(worker.exitcode for worker in workers)
+    for _, told in crew:
+        try:
+            one: Outcome = told.recv()
+        except EOFError:
+            outcome.lost += 1
+        else:
+            outcome.failed |= one.failed
+            outcome.stopped |= one.stopped
+    if all(map(task.done, task.cells)):
+        outcome.lost = 0
     return outcome
 
 
-def _worker(task: Task, queue: multiprocessing.SimpleQueue[tuple[dict[str, str], bool]]) -> None:
+def _worker(task: Task, told: Connection) -> None:
     torch.set_num_threads(1)
-    outcome = work(task, say=_say)
-    queue.put((outcome.failed, outcome.stopped))
+    try:
+        outcome = work(task, say=_say)
+    except KeyboardInterrupt:
+        outcome = Outcome(stopped=True)
+    told.send(outcome)
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from ..bench import (
     Table,
     Task,
     check_protocol,
+    lock,
     plan,
     read_cells,
     shard_of,
@@ -31,6 +32,14 @@ from ..runs import change
 from ..training.checkpoint import write_atomically
 
 __all__ = ["run"]
+
+_OWN = {
+    "seed": "--seeds N",
+    "training.images": "--images N",
+    "data.source": "--data SOURCE",
+    "data.fit": "images that are of the preset's size",
+}
+"""What each cell sets itself, and what to use instead."""
 
 
 def run(
@@ -75,7 +84,8 @@ def run(
         device: Where cells are trained.
 
     Returns:
-        0; 1 if a cell failed; 130 if the work was stopped before all cells were done.
+        0; 1 if a cell failed, or a process was killed and no other did its cell; 130 if the work was
+        stopped before all cells were done.
 
     Raises:
         ValueError: If an argument does not fit, or the folder holds cells of another protocol.
@@ -87,13 +97,14 @@ def run(
     data = data or table.source
     if data is not None:
         protocol = _protocol(table, preset, images, features, count, overrides)
-        sources = _sources(data, test, label)
-        cells = _wanted(plan(table, sources.label, _seeds(seeds, table)), settings, models)
+        sources = _sources(data, test, label, features or table.features)
+        every = plan(table, sources.label, _seeds(seeds, table))
+        wanted = _wanted(every, settings, models)
         known = [one for one in read_cells(out) if one["data"] == sources.label]
         check_protocol(known, protocol)
-        _tell_unavailable(cells)
+        _tell_unavailable(wanted)
         task = Task(
-            shard_of([cell for cell in cells if cell.available], shard),
+            shard_of([cell for cell in wanted if cell.available], shard),
             sources,
             protocol,
             out,
@@ -106,9 +117,13 @@ def run(
     _write(name, table, out)
     for cell, message in outcome.failed.items():
         print(f"failed: {cell}: {message}")
-    if outcome.stopped:
+    if outcome.lost:
+        print(f"failed: {outcome.lost} of {jobs} processes were killed, perhaps for want of memory")
+    if outcome.stopped or outcome.lost:
         print("stopped before all cells were done; the same command goes on")
-    return 1 if outcome.failed else 130 if outcome.stopped and budget is None else 0
+    if outcome.failed or outcome.lost:
+        return 1
+    return 130 if outcome.stopped and budget is None else 0
 
 
 def _protocol(
@@ -122,18 +137,25 @@ def _protocol(
     """Returns the protocol, after everything that can be wrong with it has been tried."""
     preset = preset or table.preset
     changes = dict(text.split("=", 1) for text in overrides)
+    if own := sorted(changes.keys() & _OWN):
+        raise ValueError(f"--set {own[0]}: each cell sets it itself; give {_OWN[own[0]]} instead")
     config = change(
         configure("gan", preset), {k: v for k, v in changes.items() if "degradation." not in k}
     )
     wanted = images or table.images or config.training.images
-    named = named_features(features or table.features, PRESETS[preset].image_channels)
+    try:
+        named = named_features(features or table.features, PRESETS[preset].image_channels)
+    except ModuleNotFoundError as error:  # its message says what to install
+        raise ValueError(str(error)) from error
     return Protocol(preset, wanted, named.name, count or table.count, changes)
 
 
-def _sources(data: str, test: str | None, label: str | None) -> Sources:
+def _sources(
+    data: str, test: str | None, label: str | None, features: str | None = None
+) -> Sources:
     if label is not None and not re.fullmatch(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*", label):
         raise ValueError(f"--label {label!r}; use letters, digits, dots, hyphens and underscores")
-    return Sources(label or _label(data), data, test or _test_of(data))
+    return Sources(label or _label(data), data, test or _test_of(data), features)
 
 
 def _label(data: str) -> str:
@@ -182,21 +204,22 @@ def _wanted(cells: Sequence[Cell], settings: str | None, models: str | None) -> 
 
 
 def _tell_unavailable(cells: Sequence[Cell]) -> None:
-    missing = sorted({cell.recipe for cell in cells if not cell.available})
+    missing = sorted({f"{cell.model} on {cell.setting}" for cell in cells if not cell.available})
     if missing:
-        print(f"not computed, since this version has no such recipe: {', '.join(missing)}")
+        print(f"not computed, since this version has no such model: {', '.join(missing)}")
 
 
 def _write(name: str, table: Table, out: Path) -> None:
     """Writes the table of all finished cells, as Markdown, CSV and JSON."""
-    summaries = summarise(name, table, read_cells(out))
-    texts = {
-        "md": "\n".join(map(to_markdown, summaries)),
-        "csv": to_csv(summaries),
-        "json": json.dumps([one.to_json() for one in summaries], indent=1) + "\n",
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    for suffix, text in texts.items():
-        write_atomically(out / f"{name}.{suffix}", text.encode())
+    # Several processes may end at the same time; the last one to write has read all cells.
+    with lock(out, f"{name}.tables"):
+        summaries = summarise(name, table, read_cells(out))
+        texts = {
+            "md": "\n".join(map(to_markdown, summaries)),
+            "csv": to_csv(summaries),
+            "json": json.dumps([one.to_json() for one in summaries], indent=1) + "\n",
+        }
+        for suffix, text in texts.items():
+            write_atomically(out / f"{name}.{suffix}", text.encode())
     print(texts["md"])
     print(f"wrote {out / name}.md, .csv and .json")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from ..evaluation import (
     FeatureCache,
     ImageSet,
     Judges,
+    check_counts,
+    chosen,
     default_folder,
+    in_channels,
     pair_scores,
     prior_set,
     set_scores,
@@ -40,7 +44,16 @@ from ..training.progress import waiting
 
 __all__ = ["run"]
 
-_WEIGHTS = ("lpips-backbone", "lpips-heads", "dists-backbone", "dists-weights", "niqe")
+_WEIGHTS = {
+    "lpips-backbone": "lpips",
+    "lpips-heads": "lpips",
+    "dists-backbone": "dists",
+    "dists-weights": "dists",
+    "niqe": "niqe",
+}
+"""The metric that needs each file of weights."""
+
+Open = Callable[..., Source]
 
 
 def run(
@@ -70,8 +83,8 @@ def run(
         pairs: Whether images have partners of the same names in the reference.
         metrics: Names joined by commas; None means those that need no weights.
         features: What sets are compared on.
-        count: How many images of each set are compared at most; sources are sampled at random.
-        size: The side to which all images are brought, or None.
+        count: How many images of each set, or pairs, are compared at most; of more, as many at random.
+        size: Of sets, the side to which all images are brought, or None.
         fit: How: ``crop`` or ``resize``.
         crop: Pixels at each border that PSNR and SSIM of pairs leave out.
         seed: The seed of samples, and of what is taken of larger sources.
@@ -87,56 +100,131 @@ def run(
 
     Raises:
         ValueError: If an argument or an image does not fit; in one line.
-        OSError: If weights cannot be read.
+        OSError: If a file cannot be read or written.
     """
-    wanted = _metrics(metrics, pairs=pairs, alone=reference is None)
-    judges = _judges(weights)
+    is_run = (Path(what) / "config.json").is_file()
+    as_sets = reference is not None and not pairs
+    wanted = _metrics(metrics, weights, pairs=pairs, alone=reference is None)
+    _check_used(what, is_run=is_run, as_sets=as_sets, size=size, crop=crop, checkpoint=checkpoint)
+    place = _place(device)
+    if json is not None:
+        _check_writable(json)
     read = functools.partial(open_source, skip_bad=skip_bad)
-    if pairs or reference is None:
-        result = _aligned(what, reference, wanted, judges, read, crop=crop)
+    judges = _judges(weights, wanted, read)
+    if reference is None or pairs:
+        result = _aligned(what, reference, wanted, judges, read, count=count, seed=seed, crop=crop)
     else:
-        found, clean = _sets(what, reference, read, count, size, fit, seed, checkpoint)
-        extractor = named_features(features, found.shape[0])
-        result = _compared(found, clean, extractor, wanted, device, cache=cache)
+        fitted = functools.partial(read, size=size, fit=fit)
+        found = (
+            _samples(what, count, seed, checkpoint)
+            if is_run
+            else source_set(fitted(what), count, seed=seed)
+        )
+        clean = source_set(fitted(reference), count, seed=seed)
+        sets = _alike(found, clean, is_run=is_run)
+        extractor = _extractor(features, sets.found.shape[0])
+        fits = _fit_in_words(size, fit, is_run=is_run)
+        protocol = {"seed": seed, "fit": fits, "colour": sets.colour}
+        result = _compared(sets, extractor, wanted, place, protocol, cache=cache)
     print("\n".join(result.lines()))
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(json, result.to_json().encode())
     return 0
 
 
-def _metrics(text: str | None, *, pairs: bool, alone: bool) -> list[str]:
+def _metrics(text: str | None, weights: Sequence[str], *, pairs: bool, alone: bool) -> list[str]:
     """Returns the names of the metrics that are computed."""
-    allowed = ("niqe",) if alone else (*PAIR_METRICS, "niqe") if pairs else SET_METRICS
-    usual = ("niqe",) if alone else ("psnr", "ssim") if pairs else SET_METRICS
-    wanted = list(dict.fromkeys(text.split(","))) if text else list(usual)
-    if unknown := [name for name in wanted if name not in allowed]:
-        known = {*SET_METRICS, *PAIR_METRICS, "niqe"}
-        why = {
-            unknown[0] in PAIR_METRICS and not pairs: "; it compares partners: give --pairs",
-            unknown[0] in SET_METRICS and pairs: "; it compares sets: leave --pairs out",
-            unknown[0] not in known: "",
-        }.get(True, "")
-        if alone and unknown[0] in known:
-            why = "; give --reference"
+    if alone and pairs:
+        raise ValueError("--pairs compares with partners: give --reference SOURCE")
+    if alone and text is None and not any(one.startswith("niqe=") for one in weights):
         raise ValueError(
-            f"metric {unknown[0]!r} is not computed here{why}; choose {', '.join(allowed)}"
+            "give --reference SOURCE with clean images; without it there is only --metrics niqe"
         )
+    allowed = ("niqe",) if alone else (*PAIR_METRICS, "niqe") if pairs else SET_METRICS
+    if text is None:
+        return ["niqe"] if alone else ["psnr", "ssim"] if pairs else list(SET_METRICS)
+    wanted = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in wanted:
+        if name not in allowed:
+            why = _objection(name, alone=alone, pairs=pairs)
+            raise ValueError(f"metric {name!r} {why}; choose {', '.join(allowed)}")
     return wanted
 
 
-def _judges(weights: Sequence[str]) -> Judges:
+def _objection(name: str, *, alone: bool, pairs: bool) -> str:
+    """Says why a metric cannot be computed."""
+    if name not in (*SET_METRICS, *PAIR_METRICS, "niqe"):
+        return "is unknown"
+    if alone:
+        return "needs clean images: give --reference"
+    if pairs:
+        return "compares sets: leave --pairs out"
+    return "judges single images: give --pairs" + (
+        ", or leave --reference out" if name == "niqe" else ""
+    )
+
+
+def _check_used(
+    what: str,
+    *,
+    is_run: bool,
+    as_sets: bool,
+    size: int | None,
+    crop: int,
+    checkpoint: Which | None,
+) -> None:
+    """Refuses options that would change nothing, and pictures that lie about in a run's folder."""
+    if is_run and not as_sets:
+        raise ValueError(
+            f"{what} is a run or an artefact, whose samples have no partners: compare them as a set, with "
+            f"--reference alone, or write images first: blemish sample {what} --out DIR"
+        )
+    if checkpoint is not None and not is_run:
+        raise ValueError(f"--checkpoint {checkpoint}: {what} is no run; leave it out")
+    if size is not None and not as_sets:
+        raise ValueError(f"--size {size} is for sets; images and partners are judged as they are")
+    if crop and as_sets:
+        raise ValueError(f"--crop {crop} is for pairs; give --pairs, or leave it out")
+
+
+def _place(device: str) -> torch.device:
+    kind, index = check_device(device)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(kind) if index is None else torch.device(kind, index)
+
+
+def _check_writable(file: Path) -> None:
+    """Makes the folder of a file that is written in the end."""
+    if file.is_dir():
+        raise IsADirectoryError(f"--json {file} is a folder; name a file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _judges(weights: Sequence[str], metrics: Sequence[str], read: Open) -> Judges:
     """Loads what the metrics need."""
-    files = dict(text.split("=", 1) for text in weights)
-    if unknown := sorted(files.keys() - set(_WEIGHTS)):
-        raise ValueError(f"--weights {unknown[0]}: unknown; choose {', '.join(_WEIGHTS)}")
+    files: dict[str, str] = {}
+    for text in weights:
+        name, _, file = text.partition("=")
+        if name not in _WEIGHTS:
+            raise ValueError(f"--weights {name}: unknown; choose {', '.join(_WEIGHTS)}")
+        if name in files:
+            raise ValueError(f"--weights {name}=... is given twice; give it once")
+        if _WEIGHTS[name] not in metrics:
+            raise ValueError(
+                f"--weights {name}: {_WEIGHTS[name]} is not computed; name it in --metrics"
+            )
+        files[name] = file
     both = _both(files, "lpips-backbone", "lpips-heads")
     texture = _both(files, "dists-backbone", "dists-weights")
-    return Judges(
+    judges = Judges(
         None if both is None else lpips_network(_backbone(both[0]), *both),
         None if texture is None else dists_network(*texture),
-        _natural(files["niqe"]) if "niqe" in files else None,
+        _natural(files["niqe"], read) if "niqe" in files else None,
     )
+    for metric in {*metrics} & {*_WEIGHTS.values()}:
+        judges.need(metric)
+    return judges
 
 
 def _both(files: dict[str, str], first: str, second: str) -> tuple[str, str] | None:
@@ -148,58 +236,95 @@ def _both(files: dict[str, str], first: str, second: str) -> tuple[str, str] | N
     return files[first], files[second]
 
 
-def _backbone(file: str) -> Any:
+def _backbone(file: str) -> Literal["alex", "vgg"]:
     """Returns whose weights a file holds: AlexNet's first filters have 11x11 taps, VGG's 3x3."""
     shape = tuple(read_weights(file).require("features.0.weight", (64, 3, None, None)).shape)
     return "alex" if shape[-1] == 11 else "vgg"
 
 
-def _natural(place: str) -> NIQEModel:
+def _natural(place: str, read: Open) -> NIQEModel:
     """Reads NIQE's Gaussian, or fits it to a source of clean images."""
     path = Path(place)
     if path.suffix in (".mat", ".npz", ".safetensors"):
-        return NIQEModel.load(path)
-    source = open_source(place, mixed=True)
+        try:
+            return NIQEModel.load(path)
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from error
+    source = read(place, mixed=True)
     with waiting("fitting NIQE"):
         images = (source.read(i)[None] for i in range(len(source)))
         return NIQEModel.fit(images, path.name)
 
 
+def _extractor(name: str, channels: int) -> Extractor:
+    try:
+        return named_features(name, channels)
+    except ModuleNotFoundError as error:  # its message says what to install
+        raise ValueError(str(error)) from error
+
+
 def _aligned(
-    what: str, reference: str | None, metrics: list[str], judges: Judges, read: Any, *, crop: int
+    what: str,
+    reference: str | None,
+    metrics: list[str],
+    judges: Judges,
+    read: Open,
+    *,
+    count: int,
+    seed: int,
+    crop: int,
 ) -> Evaluation:
     """Judges images one by one, beside their partners."""
-    images: Source = read(what, mixed=True)
-    clean: Source | None = None if reference is None else read(reference, mixed=True)
+    images = read(what, mixed=True)
+    clean = None if reference is None else read(reference, mixed=True)
     pairs = [(i, i) for i in range(len(images))] if clean is None else _partners(images, clean)
-    for name in metrics:
-        if name in ("lpips", "dists", "niqe"):
-            judges.need(name)
+    taken = [pairs[i] for i in chosen(len(pairs), count, seed=seed)]
     with waiting("comparing") as tell:
-        scores = pair_scores(images, clean, pairs, metrics, judges, crop=crop, progress=tell)
-    protocol = {"images": images.describe(), "count": len(pairs)}
+        scores = pair_scores(images, clean, taken, metrics, judges, crop=crop, progress=tell)
+    protocol = {
+        "images": images.describe(),
+        "count": f"{len(taken):,} of {len(pairs):,}",
+        "seed": seed,
+        "fit": "none: images as they are",
+    }
     if clean is not None:
         protocol |= {"reference": clean.describe(), "partners": "by name"}
-    return Evaluation(tuple(scores), protocol)
+        protocol["colour"] = "as it is; of a grey and an RGB image, the grey one as RGB"
+    protocol["torch"] = torch.__version__
+    notes = ("the PSNR of equal images, and so its mean, is infinite",)
+    infinite = any(score.value == float("inf") for score in scores)
+    return Evaluation(tuple(scores), protocol, notes if infinite else ())
 
 
 def _partners(images: Source, clean: Source) -> list[tuple[int, int]]:
     """Finds the partner of each image: the same path without its ending."""
     mine, theirs = _by_stem(images), _by_stem(clean)
-    lonely = [stem for stem in mine if stem not in theirs]
-    lonely += [stem for stem in theirs if stem not in mine]
+    _check_lonely(images, mine, clean, theirs)
+    _check_lonely(clean, theirs, images, mine)
+    pairs = [(i, theirs[stem]) for stem, i in mine.items() if stem in theirs]
+    if not pairs:
+        raise ValueError(f"no pair of {images.title} and {clean.title} can be read")
+    return pairs
+
+
+def _check_lonely(
+    source: Source, stems: dict[str, int], other: Source, others: dict[str, int]
+) -> None:
+    """Refuses images without a partner; that of a broken one, which is skipped, is skipped with it."""
+    broken = {_stem(name) for name, _ in other.skipped}
+    lonely = [source.name(i) for stem, i in stems.items() if stem not in {*others, *broken}]
     if lonely:
         raise ValueError(
-            f"{len(lonely)} images have no partner of the same name: {', '.join(lonely[:5])}; "
-            "pair what has the same path in both"
+            f"{len(lonely)} of {len(source)} images of {source.title} have no partner of the same "
+            f"name in {other.title}: {', '.join(lonely[:5])}; partners have the same path in both, "
+            "up to the ending"
         )
-    return [(i, theirs[stem]) for stem, i in mine.items()]
 
 
 def _by_stem(source: Source) -> dict[str, int]:
     found: dict[str, int] = {}
     for i in range(len(source)):
-        stem = str(PurePosixPath(source.name(i)).with_suffix(""))
+        stem = _stem(source.name(i))
         if stem in found:
             raise ValueError(
                 f"{source.title} has {source.name(found[stem])} and {source.name(i)}; "
@@ -209,35 +334,32 @@ def _by_stem(source: Source) -> dict[str, int]:
     return found
 
 
-def _sets(
-    what: str,
-    reference: str,
-    read: Any,
-    count: int,
-    size: int | None,
-    fit: str,
-    seed: int,
-    checkpoint: Which | None,
-) -> tuple[ImageSet, ImageSet]:
-    """Opens both sets, of one shape."""
-    fitted = functools.partial(read, size=size, fit=fit)
-    if (Path(what) / "config.json").is_file():
-        found = _samples(what, count, seed, checkpoint)
-        clean = fitted(reference, channels=found.shape[0])
-    else:
-        images, clean = fitted(what), fitted(reference)
-        channels = max(images.channels, clean.channels)
-        if images.channels != clean.channels:
-            images, clean = (fitted(place, channels=channels) for place in (what, reference))
-        found = source_set(images, count, seed=seed)
-    other = source_set(clean, count, seed=seed)
-    if found.shape != other.shape:
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Two sets of one shape, and how their colours became alike."""
+
+    found: ImageSet
+    clean: ImageSet
+    colour: str
+
+
+def _alike(found: ImageSet, clean: ImageSet, *, is_run: bool) -> _Sets:
+    """Brings two sets to the same colours: those of a run's samples, else RGB if one of them is."""
+    if found.shape[1:] != clean.shape[1:]:
         raise ValueError(
-            f"{found.title} are {_by(found)} and {other.title} are {_by(other)} (height x width); "
+            f"{found.title} are {_by(found)} and {clean.title} are {_by(clean)} (height x width); "
             f"bring them to one size with --size {min(found.shape[1:])} and --fit crop or --fit resize"
         )
-    how = "" if size is None else f", brought to {size}x{size} by --fit {fit}"
-    return found, ImageSet(other.title + how, other.count, other.shape, other.batches)
+    channels = found.shape[0] if is_run else max(found.shape[0], clean.shape[0])
+    how = "grey as three equal channels" if channels == 3 else "RGB as grey (BT.601)"
+    named = (("images", found), ("reference", clean))
+    changed = [f"{name}: {how}" for name, one in named if one.shape[0] != channels]
+    colour = changed[0] if changed else "as it is"
+    return _Sets(in_channels(found, channels), in_channels(clean, channels), colour)
 
 
 def _samples(what: str, count: int, seed: int, checkpoint: Which | None) -> ImageSet:
@@ -252,40 +374,50 @@ def _samples(what: str, count: int, seed: int, checkpoint: Which | None) -> Imag
 
 
 def _compared(
-    found: ImageSet,
-    clean: ImageSet,
+    sets: _Sets,
     extractor: Extractor,
     metrics: list[str],
-    device: str,
+    place: torch.device,
+    made: dict[str, object],
     *,
     cache: bool,
 ) -> Evaluation:
     """Compares two sets on features."""
-    place = _place(device)
+    found, clean = sets.found, sets.clean
+    check_counts({found.title: found.count, clean.title: clean.count}, metrics)
     store = FeatureCache(default_folder() if cache else None)
     extractor = extractor.to(place)
-    sets: list[Tensor] = []
+    features: list[Tensor] = []
     for images, name in ((clean, "reference"), (found, "images")):
         with waiting(f"features of the {name}") as tell:
-            sets.append(store.features(images, extractor, device=place, progress=tell))
+            features.append(store.features(images, extractor, device=place, progress=tell))
     with waiting("comparing"):
-        scores, notes = set_scores(sets[1], sets[0], extractor.name, metrics)
+        scores, notes = set_scores(features[1], features[0], extractor.name, metrics)
     protocol = {
         "images": found.title,
         "reference": clean.title,
         "counts": f"{found.count:,} and {clean.count:,}",
         "size": f"{_by(found)}, {'grey' if found.shape[0] == 1 else 'RGB'}",
+        **made,
         "features": f"{extractor.name}, {extractor.dimension:,} of float32; statistics in float64",
+        "input": extractor.resize,
+        "device": str(place),
         "torch": torch.__version__,
     }
     return Evaluation(tuple(scores), protocol, tuple(notes))
 
 
-def _place(device: str) -> torch.device:
-    kind, index = check_device(device)
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(kind) if index is None else torch.device(kind, index)
+def _fit_in_words(size: int | None, fit: str, *, is_run: bool) -> str:
+    """Says how images were brought to one size."""
+    if size is None:
+        return "none: images as they are"
+    how = {
+        "none": "all are of this size",
+        "crop": "the centre, from multiples of 8 pixels on",
+        "resize": "the central square, by averages over areas (bicubic where it is smaller)",
+    }[fit]
+    alone = "of the reference; samples as they are: " if is_run else ""
+    return f"{alone}{fit} to {size}x{size}, {how}"
 
 
 def _by(images: ImageSet) -> str:

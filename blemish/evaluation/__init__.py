@@ -13,10 +13,11 @@ from .scores import (
     Evaluation,
     Judges,
     Score,
+    check_counts,
     pair_scores,
     set_scores,
 )
-from .sets import ImageSet, prior_set, source_set
+from .sets import ImageSet, chosen, in_channels, prior_set, source_set
 from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
@@ -36,10 +37,13 @@ __all__ = [
     "Share",
     "Suggestion",
     "Verdict",
+    "check_counts",
     "check_replaceable",
+    "chosen",
     "comparison_page",
     "default_folder",
     "folder_page",
+    "in_channels",
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",

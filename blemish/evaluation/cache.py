@@ -2,20 +2,24 @@
 
 Extracting features is what takes the time of an evaluation, and a reference is compared with again and
 again. The digest is of the bytes of all images as they are compared, after cropping or resizing; so a
-file under a known name with other images in it is another set.
+file under a known name with other images in it is another set. Each file carries the digest of its
+features, too: one that was damaged is computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ..metrics import Extractor, extract
@@ -23,7 +27,7 @@ from .sets import ImageSet
 
 __all__ = ["FeatureCache", "default_folder"]
 
-VERSION = 1
+VERSION = 2
 """Raised when the extractors give other features for the same images."""
 
 _KEPT = 2**28
@@ -64,40 +68,38 @@ class FeatureCache:
             extractor: What extracts them, on the device.
             device: Where they are computed.
             progress: Called with the numbers of images done and to be done.
+
+        Raises:
+            OSError: If the folder cannot be written; in one line.
         """
         if self.folder is None:
             return _extracted(images, extractor, device, progress)
-        batches = _Kept(images)
-        digest = hashlib.sha256(repr((VERSION, images.shape, images.count)).encode())
-        for batch in batches:
-            digest.update(batch.contiguous().numpy().tobytes())
+        _make(self.folder)
+        images = _held(images)
+        # Devices round differently: features are those that would be computed here, to the bit.
+        key = (VERSION, images.shape, images.count, extractor.name, torch.device(device).type)
         name = re.sub(r"[^A-Za-z0-9.@-]+", "-", extractor.name)
-        file = self.folder / f"{digest.hexdigest()[:32]}-{name}.safetensors"
+        file = self.folder / f"{_digest(images, key)[:32]}-{name}.safetensors"
         found = _load(file, (images.count, extractor.dimension))
         if found is None:
-            again = ImageSet(images.title, images.count, images.shape, batches.__iter__)
-            found = _extracted(again, extractor, device, progress)
+            found = _extracted(images, extractor, device, progress)
             _save(file, found)
         return found
 
 
-class _Kept:
-    """The batches of a set, kept in memory if they are few."""
+def _held(images: ImageSet) -> ImageSet:
+    """Returns the same set, in memory if it is small: it is read twice."""
+    if images.count * math.prod(images.shape) > _KEPT:
+        return images
+    batches = list(images.batches())
+    return replace(images, batches=lambda: iter(batches))
 
-    def __init__(self, images: ImageSet) -> None:
-        channels, height, width = images.shape
-        self.images = images
-        self.small = images.count * channels * height * width <= _KEPT
-        self.batches: list[Tensor] = []
 
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.batches:
-            yield from self.batches
-            return
-        for batch in self.images.batches():
-            if self.small:
-                self.batches.append(batch)
-            yield batch
+def _digest(images: ImageSet, key: object) -> str:
+    digest = hashlib.sha256(repr(key).encode())
+    for batch in images.batches():
+        digest.update(_bytes(batch))
+    return digest.hexdigest()
 
 
 def _extracted(
@@ -115,19 +117,50 @@ def _extracted(
     return torch.cat(found)
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(
+        f"features cannot be kept in {folder} ({error.strerror or error}); name another folder in "
+        "BLEMISH_CACHE, or give --no-cache"
+    )
+
+
 def _load(file: Path, shape: tuple[int, int]) -> Tensor | None:
     """Returns kept features; a file that was damaged is as good as none."""
     if not file.is_file():
         return None
     try:
-        found = load_file(file).get("features")
-    except SafetensorError:
+        with safe_open(file, "pt") as content:
+            found: Tensor = content.get_tensor("features")
+            expected = (content.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError, ValueError):
         return None
-    return found if found is not None and tuple(found.shape) == shape else None
+    whole = tuple(found.shape) == shape and _sha256(found) == expected
+    return found if whole else None
 
 
 def _save(file: Path, features: Tensor) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.part")
-    save_file({"features": features.contiguous()}, temporary)
-    temporary.replace(file)
+    """Writes features; of several processes that do it at once the last one wins, and all are right."""
+    features = features.contiguous()
+    temporary = file.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        temporary.write_bytes(save({"features": features}, {"sha256": _sha256(features)}))
+        temporary.replace(file)
+    except OSError as error:
+        raise _unwritable(file.parent, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(features: Tensor) -> str:
+    return hashlib.sha256(_bytes(features)).hexdigest()
+
+
+def _bytes(values: Tensor) -> memoryview:
+    return values.contiguous().numpy().data.cast("B")

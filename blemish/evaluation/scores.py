@@ -42,6 +42,7 @@ __all__ = [
     "Evaluation",
     "Judges",
     "Score",
+    "check_counts",
     "pair_scores",
     "set_scores",
 ]
@@ -56,7 +57,9 @@ PAIR_METRICS = (
 """The metrics of aligned pairs; ``niqe`` judges images without their partners."""
 
 _K = 5
-_PIXELS = 2**20
+_FEWEST = {"fd": 2, "kid": 2, "prdc": _K + 1}
+_VALUES = 2**20
+"""Values of images that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Score:
         title: Its honest name.
         value: The number.
         higher: Whether more is better.
-        std: Its standard deviation over images, of scores of pairs.
+        std: Its standard deviation over images, of scores of pairs; None where it has none.
     """
 
     title: str
@@ -112,7 +115,7 @@ class Evaluation:
             "protocol": dict(self.protocol),
             "notes": list(self.notes),
         }
-        return json.dumps(document, indent=1) + "\n"
+        return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,25 @@ class Judges:
             }[metric]
             raise ValueError(f"{metric} needs --weights {wanted}")
         return found
+
+
+def check_counts(counts: Mapping[str, int], metrics: Sequence[str]) -> None:
+    """Checks that there are enough images for scores of sets, before features take their time.
+
+    Arguments:
+        counts: The number of images of each set, by its title.
+        metrics: Some of :data:`SET_METRICS`.
+
+    Raises:
+        ValueError: If a metric needs more.
+    """
+    for title, count in counts.items():
+        for metric in metrics:
+            if count < _FEWEST[metric]:
+                raise ValueError(
+                    f"{title}: {metric} needs at least {_FEWEST[metric]} images of each set; give more, "
+                    "or choose other --metrics"
+                )
 
 
 def set_scores(
@@ -206,24 +228,16 @@ def pair_scores(
     table = _pair_metrics(judges, crop)
     values: dict[str, list[Tensor]] = {metric: [] for metric in metrics}
     done = 0
-    for x, y in _aligned(images, reference, pairs):
+    for name, x, y in _aligned(images, reference, pairs):
         for metric in metrics:
-            values[metric].append(table[metric].compute(x, y).double())
+            try:
+                values[metric].append(table[metric].compute(x, y).double())
+            except ValueError as error:
+                raise ValueError(f"{metric} of {name}: {error}") from error
         done += len(x)
         if progress is not None:
             progress(done, len(pairs))
-    scores = []
-    for metric, parts in values.items():
-        found = torch.cat(parts)
-        scores.append(
-            Score(
-                table[metric].title(),
-                float(found.mean()),
-                table[metric].higher,
-                float(found.std(correction=0)),
-            )
-        )
-    return scores
+    return [_average(table[metric], torch.cat(parts)) for metric, parts in values.items()]
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,12 @@ class _PairMetric:
     compute: Callable[[Tensor, Tensor], Tensor]
     title: Callable[[], str]
     higher: bool
+
+
+def _average(metric: _PairMetric, values: Tensor) -> Score:
+    # PSNR of equal images is infinite; then so is the mean, and there is no deviation.
+    std = float(values.std(correction=0)) if values.isfinite().all() else None
+    return Score(metric.title(), float(values.mean()), metric.higher, std)
 
 
 def _pair_metrics(judges: Judges, crop: int) -> dict[str, _PairMetric]:
@@ -269,26 +289,35 @@ def _pair_metrics(judges: Judges, crop: int) -> dict[str, _PairMetric]:
 
 def _aligned(
     images: Source, reference: Source | None, pairs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields batches of partners of one shape, uint8, with shape (B, C, H, W)."""
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yields batches of partners of one shape, uint8, (B, C, H, W), with the name of the first."""
     waiting: list[tuple[Tensor, Tensor]] = []
+    first = ""
     for i, j in pairs:
-        x = images.read(i)
-        y = x if reference is None else reference.read(j)
-        channels = max(x.shape[0], y.shape[0])
-        x, y = to_channels(x, channels), to_channels(y, channels)
-        if x.shape != y.shape:
-            assert reference is not None
-            raise ValueError(
-                f"{images.name(i)} is {_by(x)} and its partner {reference.name(j)} is {_by(y)} "
-                "(height x width); partners must have one size"
-            )
-        if waiting and (waiting[0][0].shape != x.shape or len(waiting) * x[0].numel() >= _PIXELS):
-            yield _stacked(waiting)
+        x, y = _partners(images, reference, i, j)
+        if waiting and (waiting[0][0].shape != x.shape or len(waiting) * x.numel() >= _VALUES):
+            yield first, *_stacked(waiting)
             waiting = []
+        first = first if waiting else images.name(i)
         waiting.append((x, y))
     if waiting:
-        yield _stacked(waiting)
+        yield first, *_stacked(waiting)
+
+
+def _partners(images: Source, reference: Source | None, i: int, j: int) -> tuple[Tensor, Tensor]:
+    """Reads two partners, and makes grey ones RGB if the other is."""
+    x = images.read(i)
+    if reference is None:
+        return x, x
+    y = reference.read(j)
+    channels = max(x.shape[0], y.shape[0])
+    x, y = to_channels(x, channels), to_channels(y, channels)
+    if x.shape != y.shape:
+        raise ValueError(
+            f"{images.name(i)} is {_by(x)} and its partner {reference.name(j)} is {_by(y)} "
+            "(height x width); partners must have one size"
+        )
+    return x, y
 
 
 def _stacked(waiting: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Sets of images that are compared: samples of a prior, or a sample of a source, as batches of bytes.
 
-A set is read as often as it is needed, always in the same order and with the same images. What was
-done to make its images equal in size and channels is part of its description.
+A set is read as often as it is needed, always in the same order and with the same images.
 """
 
 from __future__ import annotations
@@ -9,19 +8,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..data import MemorySource, Source
+from ..data import MemorySource, Source, to_channels
 from ..degradations import to_uint8
 from ..functional.random import generator_for, generators_for
 from ..priors import Prior
 
-__all__ = ["ImageSet", "prior_set", "source_set"]
+__all__ = ["ImageSet", "chosen", "in_channels", "prior_set", "source_set"]
 
-_BATCH = 64
+_READ = 64
+# As ``blemish sample`` draws them: a network's rounding depends on the size of the batch.
+_SAMPLED = 256
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,26 @@ def source_set(source: Source, count: int | None, *, seed: int) -> ImageSet:
             f"{source.title}: images of different sizes cannot be compared as sets; "
             "choose a size with --size N and --fit crop or --fit resize"
         )
-    indices = torch.arange(len(source))
-    if count is not None and count < len(source):
-        order = torch.randperm(len(source), generator=generator_for(seed, "evaluate"))
-        indices = order[:count].sort().values
-    chosen = indices.tolist()
-    title = f"{len(chosen):,} of {len(source):,} images of {source.title}"
+    indices = chosen(len(source), count, seed=seed)
+    title = f"{len(indices):,} of {len(source):,} images of {source.title}"
+    if source.skipped:
+        title += f", {len(source.skipped):,} broken ones skipped"
     shape = (source.channels, *source.size)
-    return ImageSet(title, len(chosen), shape, functools.partial(_read, source, chosen))
+    return ImageSet(title, len(indices), shape, functools.partial(_read, source, indices))
+
+
+def chosen(total: int, count: int | None, *, seed: int) -> list[int]:
+    """Returns which of a source's images are taken: some at random, without repetition, in their order.
+
+    Arguments:
+        total: The number of images there are.
+        count: How many are taken; None or more than there are takes all.
+        seed: Determines which.
+    """
+    if count is None or count >= total:
+        return list(range(total))
+    order = torch.randperm(total, generator=generator_for(seed, "evaluate"))
+    return [int(i) for i in order[:count].sort().values]
 
 
 def prior_set(prior: Prior, count: int, *, seed: int, title: str) -> ImageSet:
@@ -77,24 +90,35 @@ def prior_set(prior: Prior, count: int, *, seed: int, title: str) -> ImageSet:
         seed: The seed.
         title: What the prior is.
     """
-    name = f"{count:,} samples (seed {seed}) of {title}"
-    return ImageSet(name, count, prior.shape, functools.partial(_sample, prior, count, seed))
+    draw = functools.partial(_sample, prior, count, seed)
+    return ImageSet(f"{count:,} samples of {title}", count, prior.shape, draw)
+
+
+def in_channels(images: ImageSet, channels: int) -> ImageSet:
+    """Returns the set in grey (1 channel) or RGB (3 channels)."""
+    if images.shape[0] == channels:
+        return images
+
+    def batches() -> Iterator[Tensor]:
+        return (to_channels(batch, channels) for batch in images.batches())
+
+    return replace(images, shape=(channels, *images.shape[1:]), batches=batches)
 
 
 def _read(source: Source, indices: Sequence[int]) -> Iterator[Tensor]:
     if isinstance(source, MemorySource):
         images = source.tensor()
-        for start in range(0, len(indices), _BATCH):
-            yield images[torch.tensor(indices[start : start + _BATCH])]
+        for start in range(0, len(indices), _READ):
+            yield images[torch.tensor(indices[start : start + _READ])]
         return
     with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(indices), _BATCH):
-            yield torch.stack(list(pool.map(source.read, indices[start : start + _BATCH])))
+        for start in range(0, len(indices), _READ):
+            yield torch.stack(list(pool.map(source.read, indices[start : start + _READ])))
 
 
 def _sample(prior: Prior, count: int, seed: int) -> Iterator[Tensor]:
-    for start in range(0, count, _BATCH):
-        generators = generators_for(seed, range(start, min(start + _BATCH, count)))
+    for start in range(0, count, _SAMPLED):
+        generators = generators_for(seed, range(start, min(start + _SAMPLED, count)))
         with torch.no_grad():
             images = prior.sample(len(generators), generator=generators)
         if not images.isfinite().all():

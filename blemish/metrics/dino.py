@@ -59,7 +59,8 @@ def dinov2(weights: Path | str) -> Extractor:
         lambda: DINOv2(width, depth, patch=patch, grid=grid), ignore=("mask_token",)
     )
     name = _PUBLISHED.get(given.sha256, f"dinov2-like-{given.short}")
-    return Extractor(f"{name}@{_SIZE}", width, _Prepared(network))
+    resize = f"{_SIZE}x{_SIZE}, bicubic with antialiasing"
+    return Extractor(f"{name}@{_SIZE}", width, _Prepared(network), resize)
 
 
 def _sizes(given: Weights) -> tuple[int, int, int, int]:

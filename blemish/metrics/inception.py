@@ -67,7 +67,8 @@ def inception(
     name = "inception" if given.sha256 == _SHA256 else f"inception-like-{given.short}"
     suffix = "" if resize == "tensorflow" else "-clean"
     prepared = _Prepared(network, clean=resize == "clean")
-    return Extractor(f"{name}@{_SIZE}{suffix}", 2048, prepared)
+    how = "bilinear without antialiasing" if resize == "tensorflow" else "bicubic with antialiasing"
+    return Extractor(f"{name}@{_SIZE}{suffix}", 2048, prepared, f"{_SIZE}x{_SIZE}, {how}")
 
 
 class _Prepared(nn.Module):

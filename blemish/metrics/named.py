@@ -43,8 +43,10 @@ FEATURES: dict[str, Callable[[_Wish], Extractor]] = {
 """What makes an extractor, by kind."""
 
 _SIZED = ("effnet-lite0", "pixels")
-_WEIGHTED = ("inception", "inception-clean", "dinov2")
-_NAME = re.compile(r"(?P<kind>[a-z0-9-]+)(@(?P<size>[1-9][0-9]*))?(:(?P<file>.+))?")
+_FIXED = {"inception": 299, "inception-clean": 299, "dinov2": 224}
+"""The kinds that read a file; their sizes are part of what they are."""
+
+_NAME = re.compile(r"(?P<kind>[a-z0-9-]+)(@(?P<size>[1-9][0-9]{0,2}))?(:(?P<file>.+))?")
 
 
 def named_features(name: str, channels: int = 3) -> Extractor:
@@ -62,14 +64,13 @@ def named_features(name: str, channels: int = 3) -> Extractor:
     match = _NAME.fullmatch(name)
     if match is None or match["kind"] not in FEATURES:
         raise ValueError(
-            f"unknown features {name!r}; choose {', '.join(FEATURES)}, with @SIZE "
-            f"({', '.join(_SIZED)}) or :FILE ({', '.join(_WEIGHTED)})"
+            f"unknown features {name!r}; choose {', '.join(FEATURES)}, with @SIZE from 1 to 999 "
+            f"({', '.join(_SIZED)}) or :FILE ({', '.join(_FIXED)})"
         )
     kind = match["kind"]
-    # The sizes of the others are part of what they are.
-    if match["size"] and kind not in _SIZED and not name.endswith(("@299", "@224")):
-        raise ValueError(f"{name!r}: {kind} has one size; write {kind}")
-    if match["file"] and kind not in _WEIGHTED:
-        raise ValueError(f"{name!r}: {kind} reads no file; write {kind}")
     size = int(match["size"]) if match["size"] else None
+    if size is not None and _FIXED.get(kind, size) != size:
+        raise ValueError(f"{name!r}: {kind} has one size, {_FIXED[kind]}; write {kind}")
+    if match["file"] and kind not in _FIXED:
+        raise ValueError(f"{name!r}: {kind} reads no file; write {kind}")
     return FEATURES[kind](_Wish(size, match["file"], channels))

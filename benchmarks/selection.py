@@ -163,7 +163,9 @@ def main() -> None:
                 document = measure(a, train(a, letter, seed), letter, seed)
                 file.write_text(json.dumps(document, indent=2) + "\n")
                 print(file.name, verdict(document), flush=True)
-    print(table(a.out))
+    text = table(a.out)
+    (a.out / "table.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,35 @@ from torchmetrics import Metric, MetricCollection
 
 from blemish.functional.random import generator_for, rand
 from blemish.metrics import (
+    DISTSNetwork,
     Extractor,
+    LPIPSNetwork,
     Moments,
+    NIQEModel,
+    dists,
     frechet,
     kid,
     kid_subsets,
+    lpips,
     manifold,
     ms_ssim,
+    niqe,
     pixels,
     psnr,
     ssim,
 )
-from blemish.metrics.classes import MSSSIM, PSNR, SSIM, FrechetDistance, KernelDistance, Manifold
+from blemish.metrics.classes import (
+    DISTS,
+    LPIPS,
+    MSSSIM,
+    NIQE,
+    PSNR,
+    SSIM,
+    FrechetDistance,
+    KernelDistance,
+    Manifold,
+)
+from blemish.networks import VGG16
 
 FEATURES = pixels(2, channels=3)
 
@@ -213,7 +230,7 @@ def test_fidelity_is_the_mean_over_images(name: str, space: str) -> None:
     for metric in (one, first):
         torch.testing.assert_close(metric.compute(), expected.mean())
     one.reset()
-    with pytest.raises(ValueError, match="saw 0 pairs"), pytest.warns(UserWarning, match="before"):
+    with pytest.raises(ValueError, match="saw 0 images"), pytest.warns(UserWarning, match="before"):
         one.compute()
 
 
@@ -320,3 +337,54 @@ def test_titles_and_directions() -> None:
     kinds = (FrechetDistance, KernelDistance, Manifold, PSNR, SSIM, MSSSIM)
     assert [kind.higher_is_better for kind in kinds] == [False, False, True, True, True, True]
     assert not any(kind.is_differentiable or kind.full_state_update for kind in kinds)
+
+
+WIDTHS = (2, 3, 3, 4, 4)
+
+
+def made_lpips() -> LPIPSNetwork:
+    torch.manual_seed(0)
+    return LPIPSNetwork(VGG16(WIDTHS), [torch.rand(c) for c in WIDTHS])
+
+
+def made_dists() -> DISTSNetwork:
+    torch.manual_seed(0)
+    maps = 3 + sum(WIDTHS)
+    return DISTSNetwork(VGG16(WIDTHS), torch.rand(maps), torch.rand(maps))
+
+
+def made_niqe() -> NIQEModel:
+    return NIQEModel(torch.zeros(36).double(), torch.eye(36).double(), "nothing", block=12)
+
+
+JUDGES = {
+    "lpips": (LPIPS, made_lpips, lpips, 2),
+    "dists": (DISTS, made_dists, dists, 2),
+    "niqe": (NIQE, made_niqe, niqe, 1),
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judges_average_over_images_and_merge(name: str) -> None:
+    kind, made, function, sides = JUDGES[name]
+    network = made()
+    batches = [torch.rand(sides, n, 3, 24, 24, generator=generator_for(n)) for n in (2, 3)]
+    one, other = kind(network), kind(network)
+    one.update(*batches[0])
+    other.update(*batches[1])
+    one.merge_state(other)
+    expected = torch.cat([function(*batch, network).double() for batch in batches]).mean()
+    assert float(one.compute()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert one.title == network.name
+    assert "-like" in one.title
+    assert kind.higher_is_better is False
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judges_refuse_what_is_no_image(name: str) -> None:
+    kind, made, _, sides = JUDGES[name]
+    metric = kind(made())
+    with pytest.raises(ValueError, match="2 of 2 images are not finite"):
+        metric.update(*torch.full((sides, 2, 3, 24, 24), torch.nan))
+    with pytest.raises(ValueError, match="saw 0 images; it needs at least 1"):
+        metric.compute()

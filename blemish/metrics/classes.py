@@ -13,13 +13,14 @@
 A class keeps what its function needs, and its state after several processes (or ``merge_state``) is
 that of one process that saw all images: the Fréchet distance keeps moments, merged about their means
 in float64, so that a large offset of the features costs no digits; the kernel distance and the
-manifold scores keep every feature, float32, 5 KB for an image at D = 1280; fidelity keeps a sum and a
-count, and its score is the mean over images (infinite PSNR for an equal pair makes the mean infinite).
+manifold scores keep every feature, float32, 5 KB for an image at D = 1280; scores of pairs and of
+single images keep a sum and a count, and are the mean over images (infinite PSNR for an equal pair
+makes the mean infinite).
 
 ``forward`` scores its own batch alone, so that for distances between sets, whose update sees one side
 at a time, there is only ``update`` and then ``compute``. In a ``MetricCollection`` the kernel distance
 and the manifold scores on one extractor share their features; it tells that from the states after the
-first batch, for which reason those of fidelity carry their protocol in their names.
+first batch, for which reason those of means carry their titles in their names.
 
 States and scores are float64, which Apple's GPUs lack: leave the metrics on the CPU there. The
 features of images are computed where the extractor is, which follows the metric when that is moved.
@@ -34,6 +35,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
@@ -41,15 +44,28 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from .dists import DISTSNetwork, dists
 from .features import Features, extract
 from .fidelity import Space, check_protocol, ms_ssim, psnr, ssim
 from .frechet import Moments, frechet_distance, merge_moments, pack_moments
 from .images import unit
 from .kernel import check_subsets, kid, kid_subsets
+from .lpips import LPIPSNetwork, lpips
 from .manifold import check_k, manifold
+from .niqe import NIQEModel, niqe
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 
-__all__ = ["MSSSIM", "PSNR", "SSIM", "FrechetDistance", "KernelDistance", "Manifold"]
+__all__ = [
+    "DISTS",
+    "LPIPS",
+    "MSSSIM",
+    "NIQE",
+    "PSNR",
+    "SSIM",
+    "FrechetDistance",
+    "KernelDistance",
+    "Manifold",
+]
 
 _Side = Literal["real", "fake"]
 
@@ -251,31 +267,45 @@ class Manifold(_Bank):
         }
 
 
-class _Fidelity(Metric):
-    # The mean over pairs of images of a function with one value for each pair.
+class _Mean(Metric):
+    # The mean over images of a function with one value for each.
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     count: Tensor
 
-    def __init__(
-        self, name: str, function: Callable[..., Tensor], space: Space, crop: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, title: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_protocol(space, crop)
-        self._name = name
-        self._function = function
-        self._protocol: dict[str, Any] = {"space": space, "crop": crop}
+        self._title = title
         # MetricCollection would take scores of equal states and names for one.
-        self._sum = f"{function.__name__}_{space}_{crop}"
+        self._sum = "sum_" + re.sub(r"\W+", "_", title)
         self.add_state(self._sum, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     @property
     def title(self) -> str:
-        """The honest name of the score, with its protocol."""
-        return fidelity_title(self._name, **self._protocol)
+        """The honest name of the score, with its protocol or the weights that made it."""
+        return self._title
 
+    def compute(self) -> Tensor:
+        """Returns the mean over images, float64, a scalar."""
+        if not self.count:
+            raise ValueError(f"{self.title} saw 0 images; it needs at least 1")
+        mean: Tensor = getattr(self, self._sum) / self.count
+        return mean
+
+    def _add(self, values: Tensor) -> None:
+        total = values.detach().double().sum().to(self.device)
+        setattr(self, self._sum, getattr(self, self._sum) + total)
+        self.count = self.count + len(values)
+
+
+class _Pairs(_Mean):
+    # Of pairs of images.
+    def __init__(self, title: str, function: Callable[..., Tensor], **kwargs: Any) -> None:
+        super().__init__(title, **kwargs)
+        self._function = function
+
+    @torch.no_grad()
     def update(self, x: Tensor, y: Tensor) -> None:
         """Takes in pairs of images.
 
@@ -288,16 +318,18 @@ class _Fidelity(Metric):
         """
         _check_finite(x)
         _check_finite(y)
-        values = self._function(x.detach(), y.detach(), **self._protocol)
-        setattr(self, self._sum, getattr(self, self._sum) + values.sum().to(self.device))
-        self.count = self.count + len(values)
+        self._add(self._function(x, y))
 
-    def compute(self) -> Tensor:
-        """Returns the mean over images, float64, a scalar."""
-        if not self.count:
-            raise ValueError(f"{self.title} saw 0 pairs of images; it needs at least 1")
-        mean: Tensor = getattr(self, self._sum) / self.count
-        return mean
+
+class _Fidelity(_Pairs):
+    higher_is_better = True
+
+    def __init__(
+        self, name: str, function: Callable[..., Tensor], space: Space, crop: int, **kwargs: Any
+    ) -> None:
+        check_protocol(space, crop)
+        compare = functools.partial(function, space=space, crop=crop)
+        super().__init__(fidelity_title(name, space, crop), compare, **kwargs)
 
 
 @final
@@ -340,6 +372,64 @@ class MSSSIM(_Fidelity):
 
     def __init__(self, *, space: Space = "rgb", crop: int = 0, **kwargs: Any) -> None:
         super().__init__("MS-SSIM", ms_ssim, space, crop, **kwargs)
+
+
+@final
+class LPIPS(_Pairs):
+    """The mean learned perceptual distance; named so on the published weights alone.
+
+    Arguments:
+        network: The backbone and its heads; images are compared on its device.
+        kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, network: LPIPSNetwork, **kwargs: Any) -> None:
+        super().__init__(network.name, functools.partial(lpips, network=network), **kwargs)
+
+
+@final
+class DISTS(_Pairs):
+    """The mean distance in structure and texture; named so on the published weights alone.
+
+    Arguments:
+        network: The network and its weights; images are compared on its device.
+        kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, network: DISTSNetwork, **kwargs: Any) -> None:
+        super().__init__(network.name, functools.partial(dists, network=network), **kwargs)
+
+
+@final
+class NIQE(_Mean):
+    """The mean distance from natural images; named so with the published Gaussian alone.
+
+    Arguments:
+        model: The Gaussian of natural images.
+        kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, model: NIQEModel, **kwargs: Any) -> None:
+        super().__init__(model.name, **kwargs)
+        self._model = model
+
+    def update(self, images: Tensor) -> None:
+        """Takes in images.
+
+        Arguments:
+            images: uint8 or in [0, 1], large enough for two blocks, with shape (B, C, H, W).
+
+        Raises:
+            ValueError: If a value is not finite, or an image is too small.
+        """
+        _check_finite(images)
+        self._add(niqe(images, self._model))
 
 
 def _check_finite(images: Tensor) -> None:

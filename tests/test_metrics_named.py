@@ -17,7 +17,7 @@ from blemish.metrics.named import FEATURES
         ("pixels", 1, "pixels@8", 64),
         ("pixels", 3, "pixels@8", 192),
         ("pixels@4", 3, "pixels@4", 48),
-        ("effnet-lite0", 3, "effnet-lite0@96", 1280),
+        ("effnet-lite0", 3, "effnet-lite0@64", 1280),
         ("effnet-lite0@32", 1, "effnet-lite0@32", 1280),
     ],
 )

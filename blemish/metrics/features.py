@@ -3,7 +3,7 @@ r"""Features of images, in which sets of images are compared.
 An extractor is a map :math:`\phi: [0, 1]^{C \times H \times W} \to R^D`. A distance means something
 only together with its features, so that every extractor has a name to be written beside the number:
 
-* ``effnet-lite0@96``: EfficientNet-Lite0 with its ImageNet weights, on images resized to 96 pixels,
+* ``effnet-lite0@64``: EfficientNet-Lite0 with its ImageNet weights, on images resized to 64 pixels,
   pooled over space, D = 1280. Its weights come in a package.
 * ``inception@299`` and ``dinov2-vits14@224``: the features of published scores, whose weights are
   a download (:func:`~blemish.metrics.inception.inception`, :func:`~blemish.metrics.dino.dinov2`).
@@ -127,7 +127,7 @@ def pixels(size: int = 8, channels: int = 1) -> Extractor:
     return Extractor(f"pixels@{size}", channels * size * size, network, resize)
 
 
-def effnet_lite0(size: int = 96) -> Extractor:
+def effnet_lite0(size: int = 64) -> Extractor:
     """Returns the pooled features of EfficientNet-Lite0 with its ImageNet weights, D = 1280.
 
     Arguments:

@@ -34,7 +34,7 @@ def _dinov2(wish: _Wish) -> Extractor:
 
 
 FEATURES: dict[str, Callable[[_Wish], Extractor]] = {
-    "effnet-lite0": lambda wish: effnet_lite0(wish.size or 96),
+    "effnet-lite0": lambda wish: effnet_lite0(wish.size or 64),
     "inception": lambda wish: inception(wish.file),
     "inception-clean": lambda wish: inception(wish.file, resize="clean"),
     "dinov2": _dinov2,

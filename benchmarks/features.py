@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from selection import spearman
 from torch import Tensor
 
 from blemish.data import load_images, open_source
@@ -52,12 +53,8 @@ def measure(size: int, train: Tensor, versions: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def spearman(a: dict[str, float], b: dict[str, float]) -> float:
-    ranks = [
-        torch.tensor([values[letter] for letter in RANKED]).argsort().argsort().double()
-        for values in (a, b)
-    ]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+def agreement(a: dict[str, float], b: dict[str, float]) -> float:
+    return spearman([a[letter] for letter in RANKED], [b[letter] for letter in RANKED])
 
 
 def table(folder: Path) -> str:
@@ -74,7 +71,7 @@ def table(folder: Path) -> str:
         lines.append(
             f"| {one['features'].partition('@')[2]} | "
             + " | ".join(f"{d[letter]:.1f}" for letter in SETTINGS)
-            + f" | {spearman(d, largest):.3f} | {', '.join(growing) or '-'} "
+            + f" | {agreement(d, largest):.3f} | {', '.join(growing) or '-'} "
             + f"| {one['milliseconds_per_image']:.1f} |"
         )
     return "\n".join(lines)

@@ -30,14 +30,14 @@ from ..configuration import read_json
 from ..data import Images, load_images, open_source
 from ..degradations import freeze, setting, to_uint8
 from ..evaluation.findings import inspect_degradation
-from ..functional.random import generator_for, generators_for
+from ..functional.random import generator_for
 from ..metrics import Extractor, extract, frechet, named_features, psnr, ssim
-from ..priors import Prior
+from ..priors import Prior, sample_batches
 from ..recipes import PRESETS, RECIPES, configure
 from ..runs import Run, change, load, start
 from ..training.checkpoint import write_atomically
 from .preparations import PREPARATIONS, prepare
-from .tables import Table
+from .tables import Table, model_key
 
 __all__ = ["Cell", "Protocol", "Sources", "lock", "measure", "plan", "read_cells"]
 
@@ -45,7 +45,6 @@ FORMAT = 1
 """The version of a cell's document."""
 
 _DRAWS = 1000
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class Cell:
 
     @property
     def model(self) -> str:
-        """The model, as :attr:`Row.key` names it."""
-        return f"{self.preparation}+{self.recipe}" if self.preparation else self.recipe
+        """The model, as the name of the cell has it."""
+        return model_key(self.recipe, self.preparation)
 
     @property
     def name(self) -> str:
@@ -251,7 +250,7 @@ class _Bench:
 
     def judge(self, cell: Cell, run: Run) -> dict[str, Any]:
         """Compares samples of the last checkpoint with clean and with damaged images."""
-        features, last = self.features(), load(run.folder, "last")
+        last = load(run.folder, "last")
         reference, damaged = self.clean_features(), self.damaged_features(cell)
         samples = self._samples(last.prior, cell.seed)
         line = last.metrics()[-1]
@@ -259,7 +258,6 @@ class _Bench:
             "frechet": frechet(samples, reference),
             "frechet_to_degraded": frechet(samples, damaged),
             "degraded_frechet": frechet(damaged, reference),
-            "features": features.name,
             "iterations": line["iteration"],
             "training_seconds": line["seconds"],
             "learned": _recovery(last, cell.seed),
@@ -277,12 +275,10 @@ class _Bench:
         clean = pick(clean_images(self.sources.test, size, channels), self.protocol.count, "test")
         damaged = freeze(setting(self._setting("N")), clean, seed=cell.seed)
         found = extract(self.features(), damaged)
-        scores = [(psnr(clean, damaged).mean(), ssim(clean, damaged).mean())]
         return {
             "frechet": frechet(found, self.clean_features()),
-            "psnr": float(scores[0][0]),
-            "ssim": float(scores[0][1]),
-            "features": self.features().name,
+            "psnr": float(psnr(clean, damaged).mean()),
+            "ssim": float(ssim(clean, damaged).mean()),
         }
 
     def observed(self, cell: Cell) -> Path:
@@ -326,7 +322,8 @@ class _Bench:
         return self.sources.features or self.protocol.features
 
     def _samples(self, prior: Prior, seed: int) -> Tensor:
-        return extract(self.features(), _sampled(prior, self.protocol.count, seed))
+        samples = torch.cat(list(sample_batches(prior, self.protocol.count, seed=seed)))
+        return extract(self.features(), to_uint8(samples))
 
     def _setting(self, letter: str) -> str:
         return PRESETS[self.protocol.preset].family + letter
@@ -368,16 +365,6 @@ def _clean_features(source: str, features: str, count: int, size: int, channels:
 def _damaged_features(file: Path, features: str, count: int, seed: int) -> Tensor:
     images = torch.from_numpy(np.load(file))
     return extract(_features(features, images.shape[1]), pick(images, count, "observed", seed))
-
-
-@torch.no_grad()
-def _sampled(prior: Prior, count: int, seed: int) -> Tensor:
-    """Returns samples, uint8; sample i depends on (seed, i) alone."""
-    parts = []
-    for first in range(0, count, _BATCH):
-        generators = generators_for(seed, range(first, min(first + _BATCH, count)))
-        parts.append(to_uint8(prior.sample(len(generators), generator=generators)))
-    return torch.cat(parts)
 
 
 def _recovery(run: Run, seed: int) -> dict[str, Any]:

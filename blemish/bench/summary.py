@@ -2,7 +2,8 @@ r"""Tables of finished cells: ours beside the paper's, and which of the paper's 
 
 Ours is the median over seeds, with the least and the greatest in brackets; a cell that has not been run
 is ``-``, a figure of the paper that is not known to us ``?``. Distances are on the features that the
-protocol names: unless those are Inception's, they have another scale than the paper's FID, and only orderings can be compared.
+protocol names: unless those are Inception's, they have another scale than the paper's FID, and only
+orderings can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from ..metrics import frechet_title
 from .cells import Protocol
-from .tables import Ordering, Row, Table
+from .tables import Ordering, Row, Table, model_key
 
 __all__ = ["Summary", "check_protocol", "summarise", "to_csv", "to_markdown"]
 
@@ -131,21 +132,17 @@ def summarise(name: str, table: Table, documents: Sequence[Mapping[str, Any]]) -
     for data in sorted({document["data"] for document in documents}):
         mine = [document for document in documents if document["data"] == data]
         values = {
-            (model_of(document), document["setting"], document["seed"]): {
-                score: document[score] for score in table.scores if score in document
-            }
+            (
+                model_key(document["recipe"], document["preparation"]),
+                document["setting"],
+                document["seed"],
+            ): {score: document[score] for score in table.scores if score in document}
             for document in mine
         }
         protocol: dict[str, Any] = {f.name: mine[0].get(f.name) for f in fields(Protocol)}
         check_protocol(mine, Protocol(**protocol))
         found.append(Summary(name, table, data, protocol, values))
     return found or [Summary(name, table, "", None, {})]
-
-
-def model_of(document: Mapping[str, Any]) -> str:
-    """Returns a cell's model, as :attr:`Row.key` names it."""
-    preparation = document.get("preparation")
-    return f"{preparation}+{document['recipe']}" if preparation else str(document["recipe"])
 
 
 def to_markdown(summary: Summary) -> str:

@@ -18,7 +18,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["TABLES", "Ordering", "Row", "Table"]
+__all__ = ["TABLES", "Ordering", "Row", "Table", "model_key"]
+
+
+def model_key(recipe: str, preparation: str | None) -> str:
+    """Returns what stands for a model in the name of a cell.
+
+    Arguments:
+        recipe: What is trained.
+        preparation: What is done to the damaged images first; None for nothing.
+    """
+    return f"{preparation}+{recipe}" if preparation else recipe
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Row:
     @property
     def key(self) -> str:
         """What stands for the model in the name of a cell."""
-        return f"{self.preparation}+{self.recipe}" if self.preparation else self.recipe
+        return model_key(self.recipe, self.preparation)
 
 
 @dataclass(frozen=True)

@@ -115,12 +115,7 @@ def run(
         print(f"{len(task.cells)} cells, {todo} to compute, in {out}", flush=True)
         outcome = work_in_parallel(task, jobs)
     _write(name, table, out)
-    for cell, message in outcome.failed.items():
-        print(f"failed: {cell}: {message}")
-    if outcome.lost:
-        print(f"failed: {outcome.lost} of {jobs} processes were killed, perhaps for want of memory")
-    if outcome.stopped or outcome.lost:
-        print("stopped before all cells were done; the same command goes on")
+    _tell_end(outcome, jobs)
     if outcome.failed or outcome.lost:
         return 1
     return 130 if outcome.stopped and budget is None else 0
@@ -207,6 +202,15 @@ def _tell_unavailable(cells: Sequence[Cell]) -> None:
     missing = sorted({f"{cell.model} on {cell.setting}" for cell in cells if not cell.available})
     if missing:
         print(f"not computed, since this version has no such model: {', '.join(missing)}")
+
+
+def _tell_end(outcome: Outcome, jobs: int) -> None:
+    for cell, message in outcome.failed.items():
+        print(f"failed: {cell}: {message}")
+    if outcome.lost:
+        print(f"failed: {outcome.lost} of {jobs} processes were killed, perhaps for want of memory")
+    if outcome.stopped or outcome.lost:
+        print("stopped before all cells were done; the same command goes on")
 
 
 def _write(name: str, table: Table, out: Path) -> None:

@@ -115,11 +115,8 @@ def run(
         result = _aligned(what, reference, wanted, judges, read, count=count, seed=seed, crop=crop)
     else:
         fitted = functools.partial(read, size=size, fit=fit)
-        found = (
-            _samples(what, count, seed, checkpoint)
-            if is_run
-            else source_set(fitted(what), count, seed=seed)
-        )
+        samples = _samples(what, count, seed, checkpoint) if is_run else None
+        found = samples or source_set(fitted(what), count, seed=seed)
         clean = source_set(fitted(reference), count, seed=seed)
         sets = _alike(found, clean, is_run=is_run)
         extractor = _extractor(features, sets.found.shape[0])

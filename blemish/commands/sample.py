@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..degradations import to_uint8
-from ..functional.random import generators_for
-from ..priors import Prior
+from ..priors import Prior, sample_batches
 from ..runs import Run, Which, load
 from ..training.grids import save_grid
 
@@ -63,7 +62,7 @@ def run(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     kept, start = [], 0
-    for images in _progress(_batches(prior, count, seed=seed), total=count):
+    for images in _progress(_batches(prior, count, seed), total=count):
         if out is not None:
             _write(images, out, start)
         if grid is not None:
@@ -85,16 +84,11 @@ def sample_images(prior: Prior, count: int, *, seed: int) -> Tensor:
         count: The number of images.
         seed: The seed.
     """
-    return torch.cat(list(_batches(prior, count, seed=seed)))
+    return torch.cat(list(_batches(prior, count, seed)))
 
 
-def _batches(prior: Prior, count: int, *, seed: int) -> Iterator[Tensor]:
-    for start in range(0, count, _BATCH):
-        generators = generators_for(seed, range(start, min(start + _BATCH, count)))
-        # Inside the loop: the caller's code between two batches keeps its own mode.
-        with torch.no_grad():
-            images = prior.sample(len(generators), generator=generators)
-        yield images
+def _batches(prior: Prior, count: int, seed: int) -> Iterator[Tensor]:
+    return sample_batches(prior, count, seed=seed, batch=_BATCH)
 
 
 def _check_outputs(out: Path | None, grid: Path | None, *, count: int, overwrite: bool) -> None:

@@ -34,8 +34,7 @@ halves of the images, are compared in the same way: what they do not share is ch
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -50,6 +49,7 @@ from ..functional.kernels import centroid, delta, disk_radius
 from ..functional.random import generator_for
 from ..metrics import nearest_l1, wasserstein1
 from ..types import Params
+from .numbers import finite, statistics
 
 __all__ = ["Drawn", "Findings", "inspect_degradation", "noise_curve"]
 
@@ -69,7 +69,6 @@ UNTOUCHED = 0.1
 """The mask below which an image counts as not compressed."""
 
 _BATCH = 50
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Drawn:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns the mean, the standard deviation and quantiles of each quantity."""
-        return {name: _statistics(values) for name, values in self.values.items() if len(values)}
+        return {name: statistics(values) for name, values in self.values.items() if len(values)}
 
     def clean(self) -> dict[str, float]:
         """Returns the shares in [0, 1] of draws that are clean.
@@ -193,7 +192,7 @@ class Findings:
         }
         if self.true is not None:
             document["true" if self.reference == "truth" else "other"] = _document(self.true)
-        return json.dumps(_finite(document), indent=1) + "\n"
+        return json.dumps(finite(document), indent=1) + "\n"
 
 
 @torch.no_grad()
@@ -368,15 +367,6 @@ def _curve_distance(learned: Drawn, true: Drawn) -> float:
     return float(torch.trapezoid((a - b).abs(), x))
 
 
-def _statistics(values: Tensor) -> dict[str, float]:
-    quantiles = values.quantile(torch.tensor(_QUANTILES))
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std(correction=0)),
-        **{f"q{100 * p:.0f}": float(q) for p, q in zip(_QUANTILES, quantiles, strict=True)},
-    }
-
-
 def _document(drawn: Drawn) -> dict[str, Any]:
     document: dict[str, Any] = {"summary": drawn.summary(), "clean": drawn.clean()}
     if drawn.kernels is not None:
@@ -389,14 +379,3 @@ def _document(drawn: Drawn) -> dict[str, Any]:
         document["noise_curve"] = {"x": x.tolist(), "q5": low, "q50": median, "q95": high}
     document["values"] = {name: values.tolist() for name, values in drawn.values.items()}
     return document
-
-
-def _finite(value: Any) -> Any:
-    """Rounds to six digits, and replaces what JSON does not have by null."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from ..data import JPEGFile, Source, jpeg_file, to_channels
 from ..functional.random import generator_for, rand
 from ..metrics import blur_extent, jpeg_trace, noise_law, noise_level
+from .numbers import finite, statistics
 from .verdicts import Share, Suggestion, Verdict, judge, suggest
 
 __all__ = ["QUANTITIES", "FolderFindings", "inspect_folder"]
@@ -59,7 +60,6 @@ _SMALLEST_GREY = 32  # For noise.
 _POOL = 96  # The side up to which images are also measured together.
 _PIXELS = 1 << 18  # Pixels that are measured at once.
 _BARS = 20
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,11 @@ class FolderFindings:
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns the number of known values of each quantity, their mean, deviation and quantiles."""
         known = {name: values[~values.isnan()] for name, values in self.values.items()}
-        return {name: _statistics(values) for name, values in known.items() if len(values)}
+        return {
+            name: {"count": len(values), **statistics(values)}
+            for name, values in known.items()
+            if len(values)
+        }
 
     def histogram(self, quantity: str) -> tuple[list[float], list[int]]:
         """Returns the edges of bars over the range of a quantity, and how many images lie in each.
@@ -164,7 +168,7 @@ class FolderFindings:
             "names": list(self.names),
             "values": {name: values.tolist() for name, values in self.values.items()},
         }
-        return json.dumps(_finite(document), indent=1) + "\n"
+        return json.dumps(finite(document), indent=1) + "\n"
 
 
 @torch.no_grad()
@@ -307,24 +311,3 @@ def _middle(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     top, left = (max(0, (side - _LARGEST) // 2) // 8 * 8 for side in (height, width))
     return image[:, top : top + _LARGEST, left : left + _LARGEST]
-
-
-def _statistics(values: Tensor) -> dict[str, float]:
-    quantiles = values.quantile(torch.tensor(_QUANTILES))
-    return {
-        "count": len(values),
-        "mean": float(values.mean()),
-        "std": float(values.std(correction=0)),
-        **{f"q{100 * p:.0f}": float(q) for p, q in zip(_QUANTILES, quantiles, strict=True)},
-    }
-
-
-def _finite(value: Any) -> Any:
-    """Rounds to six digits, and replaces what JSON does not have by null."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

@@ -15,14 +15,12 @@ from torch import Tensor
 
 from ..data import MemorySource, Source, to_channels
 from ..degradations import to_uint8
-from ..functional.random import generator_for, generators_for
-from ..priors import Prior
+from ..functional.random import generator_for
+from ..priors import Prior, sample_batches
 
 __all__ = ["ImageSet", "chosen", "in_channels", "prior_set", "source_set"]
 
 _READ = 64
-# As ``blemish sample`` draws them: a network's rounding depends on the size of the batch.
-_SAMPLED = 256
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,12 @@ def _read(source: Source, indices: Sequence[int]) -> Iterator[Tensor]:
 
 
 def _sample(prior: Prior, count: int, seed: int) -> Iterator[Tensor]:
-    for start in range(0, count, _SAMPLED):
-        generators = generators_for(seed, range(start, min(start + _SAMPLED, count)))
-        with torch.no_grad():
-            images = prior.sample(len(generators), generator=generators)
+    start = 0
+    for images in sample_batches(prior, count, seed=seed):
         if not images.isfinite().all():
             raise ValueError(
-                f"sample {start} or one of the {len(generators)} from it on is not finite: the prior "
+                f"sample {start} or one of the {len(images)} from it on is not finite: the prior "
                 "is broken; use an earlier checkpoint"
             )
+        start += len(images)
         yield to_uint8(images)

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from ..networks.vgg import VGG16
 from ..networks.weights import read_weights
-from .images import colour, imagenet, pair
+from .images import check_size, colour, imagenet, pair
 
 __all__ = ["DISTSNetwork", "dists", "dists_network"]
 
@@ -102,11 +102,7 @@ class DISTSNetwork(nn.Module):
         Arguments:
             x: Images in [0, 1], with shape (B, C, H, W), C = 1 or 3.
         """
-        if min(x.shape[-2:]) < self.smallest:
-            raise ValueError(
-                f"got images of {x.shape[-2]}x{x.shape[-1]} pixels; {self.name} needs at least "
-                f"{self.smallest}x{self.smallest}"
-            )
+        check_size(x, self.smallest, f"{self.name} needs")
         x = colour(x, self.name)
         return [x, *self.backbone(imagenet(x), pool=_l2_pool)]
 

@@ -44,7 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import pair
+from .images import check_size, pair
 
 __all__ = ["Space", "check_protocol", "ms_ssim", "psnr", "ssim"]
 
@@ -86,7 +86,7 @@ def ssim(
         crop: Pixels left out at each side.
     """
     x, y = _pair(x, y, data_range, space, crop)
-    _check_size(x, 2 * _RADIUS + 1, "SSIM's window needs")
+    check_size(x, 2 * _RADIUS + 1, "SSIM's window needs")
     luminance, structure = _similarities(x, y, data_range)
     # Wang et al. (2004), Eq. 17.
     return (luminance * structure).mean(dim=(1, 2, 3))
@@ -106,7 +106,7 @@ def ms_ssim(
     """
     x, y = _pair(x, y, data_range, space, crop)
     last = len(_WEIGHTS) - 1
-    _check_size(x, (2 * _RADIUS + 1) << last, "SSIM's window at the fifth scale needs")
+    check_size(x, (2 * _RADIUS + 1) << last, "SSIM's window at the fifth scale needs")
     product = torch.ones_like(x[:, :, 0, 0])
     for j, weight in enumerate(_WEIGHTS):
         luminance, structure = _similarities(x, y, data_range)
@@ -176,10 +176,3 @@ def _luma(x: Tensor, data_range: float) -> Tensor:
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=x.dtype, device=x.device) / 255
     luma = torch.einsum("bchw,c->bhw", x, weights)[:, None]
     return luma + data_range * 16 / 255
-
-
-def _check_size(x: Tensor, least: int, what: str) -> None:
-    if min(x.shape[-2:]) < least:
-        raise ValueError(
-            f"got images of {x.shape[-2]}x{x.shape[-1]} pixels; {what} at least {least}x{least}"
-        )

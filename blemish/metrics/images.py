@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["colour", "imagenet", "pair", "unit"]
+__all__ = ["check_size", "colour", "imagenet", "pair", "unit"]
 
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -53,6 +53,24 @@ def pair(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             "an image can only be compared with one of the same shape"
         )
     return unit(x, dtype), unit(y, dtype)
+
+
+def check_size(images: Tensor, least: int, what: str) -> None:
+    """Refuses images that are too small.
+
+    Arguments:
+        images: Images, with shape (B, C, H, W).
+        least: The least side in pixels.
+        what: Who needs it, with the verb, for the message: "SSIM's window needs".
+
+    Raises:
+        ValueError: If a side is shorter.
+    """
+    if min(images.shape[-2:]) < least:
+        raise ValueError(
+            f"got images of {images.shape[-2]}x{images.shape[-1]} pixels; "
+            f"{what} at least {least}x{least}"
+        )
 
 
 def colour(images: Tensor, reader: str) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..networks.vgg import VGG16, AlexNet
 from ..networks.weights import Weights, read_weights
-from .images import colour, pair
+from .images import check_size, colour, pair
 
 __all__ = ["LPIPSNetwork", "lpips", "lpips_network"]
 
@@ -91,11 +91,7 @@ class LPIPSNetwork(nn.Module):
         Arguments:
             x: Images in [0, 1], with shape (B, C, H, W), C = 1 or 3.
         """
-        if min(x.shape[-2:]) < self.smallest:
-            raise ValueError(
-                f"got images of {x.shape[-2]}x{x.shape[-1]} pixels; {self.name} needs at least "
-                f"{self.smallest}x{self.smallest}"
-            )
+        check_size(x, self.smallest, f"{self.name} needs")
         # The published constants, for images in [-1, 1].
         shift = x.new_tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)
         scale = x.new_tensor([0.458, 0.448, 0.450]).view(3, 1, 1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .images import unit
+from .images import check_size, unit
 
 __all__ = ["sharpness"]
 
@@ -23,10 +23,7 @@ def sharpness(images: Tensor) -> Tensor:
         images: uint8 or in [0, 1], of at least 3x3 pixels, with shape (B, C, H, W).
     """
     x = unit(images)
-    if min(x.shape[-2:]) < 3:
-        raise ValueError(
-            f"got images of {x.shape[-2]}x{x.shape[-1]} pixels; an interior needs at least 3x3"
-        )
+    check_size(x, 3, "an interior needs")
     rows = x[..., :-2, 1:-1] + x[..., 2:, 1:-1]
     columns = x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
     return (4 * x[..., 1:-1, 1:-1] - rows - columns).abs().mean(dim=(1, 2, 3))

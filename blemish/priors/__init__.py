@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..networks import KINDS as NETWORKS
-from .base import Prior
+from .base import Prior, sample_batches
 from .gan import GANPrior
 
-__all__ = ["KINDS", "PRIORS", "GANPrior", "Prior"]
+__all__ = ["KINDS", "PRIORS", "GANPrior", "Prior", "sample_batches"]
 
 PRIORS: dict[str, type] = {"GANPrior": GANPrior.Config}
 """The priors that a configuration may name."""

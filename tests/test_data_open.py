@@ -162,11 +162,23 @@ def test_broken_files_are_named_or_skipped(tmp_path, place, memory):
     assert "7 skipped" in source.describe()
 
 
+@pytest.mark.parametrize("side", [9, 150])  # With threads only where the pictures are large.
+def test_images_are_read_in_the_order_that_is_asked_for(tmp_path, side):
+    write(tmp_path, {f"{i:02d}.png": png(pixels(i, side, side)) for i in range(40)})
+    source = open_source(tmp_path, memory=0)
+    order = [*range(39, -1, -1), 7, 7]
+    assert source.threads == (side > 128)
+    for i, image in zip(order, source.read_each(order), strict=True):
+        assert image.equal(source.read(i))
+        assert image.equal(tensor(pixels(i, side, side)))
+    assert list(source.read_each([])) == []
+
+
 def test_a_file_that_breaks_later_is_named_when_it_is_read(tmp_path):
     cut = png(pixels(0, 64, 64))[:-2000]
     source = open_source(write(tmp_path, {"a.png": png(pixels(1, 64, 64)), "b.png": cut}), memory=0)
     batches = ImageBatches(open_images(source, memory=0), seed=0)
-    with pytest.raises(ValueError, match=r"^b\.png cannot be read .*--skip-bad"):
+    with pytest.raises(ValueError, match=r": b\.png cannot be read .*--skip-bad"):
         batches(0, 2)
     assert len(open_source(tmp_path, memory=0, skip_bad=True)) == 1
 

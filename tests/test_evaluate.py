@@ -23,6 +23,7 @@ from blemish.commands.sample import sample_images
 from blemish.data import load_images, open_source, to_channels
 from blemish.degradations import to_uint8
 from blemish.evaluation import (
+    SET_METRICS,
     Evaluation,
     FeatureCache,
     ImageSet,
@@ -37,6 +38,7 @@ from blemish.evaluation import (
     set_scores,
     source_set,
 )
+from blemish.functional.random import generator_for, randn
 from blemish.metrics import (
     Extractor,
     NIQEModel,
@@ -517,7 +519,7 @@ def flip_a_bit(file: Path) -> None:
 
 
 def forget_the_digest(file: Path) -> None:
-    save_file({"features": load_file(file)["features"]}, file)
+    save_file({"values": load_file(file)["values"]}, file)
 
 
 def rename(file: Path) -> None:
@@ -627,7 +629,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("a --reference large", "are 16x16 and 24 of 24 images of large are 24x24"),
         ("a --reference large", "--size 16 and --fit crop or --fit resize"),
         ("a --reference large --size 20", "smaller than 20x20"),
-        ("broken --reference b", "003.png (image file is truncated)"),
+        ("broken --reference b", "broken: 003.png cannot be read (image file is truncated); remove it"),
         ("five --reference b", "prdc needs at least 6 images of each set"),
         ("a --reference five", "5 of 5 images of five: prdc needs at least 6"),
         ("one --reference b --metrics fd", "fd needs at least 2 images of each set"),
@@ -772,3 +774,24 @@ def test_an_unwritable_place_for_the_document_is_told_before_the_work(
     assert not cache_folder.exists()
     shutil.rmtree(tmp_path / "there")
     assert cli.run(["evaluate", *map(str, words)]) == 0
+
+
+@pytest.mark.parametrize("damage", [None, truncate, flip_a_bit])
+def test_what_needs_one_set_alone_is_computed_once(damage: Any, tmp_path: Path) -> None:
+    found, clean = (randn((30, 4), generator_for("sets", i)) for i in (0, 1))
+    store = FeatureCache(tmp_path / "kept")
+    calls: list[str] = []
+
+    def counted_statistic(name: str, features: Tensor, function: Any) -> Tensor:
+        return store.statistic(name, features, lambda x: calls.append(name) or function(x))
+
+    fresh = set_scores(found, clean, "pixels@4", SET_METRICS)
+    first = set_scores(found, clean, "pixels@4", SET_METRICS, counted_statistic)
+    if damage is not None:
+        for file in (tmp_path / "kept").iterdir():
+            damage(file)
+    again = set_scores(found, clean, "pixels@4", SET_METRICS, counted_statistic)
+    assert fresh == first == again
+    assert sorted(calls) == sorted(["sum", "radii"] * (2 if damage is None else 4))
+    set_scores(found + 1, clean, "pixels@4", SET_METRICS, counted_statistic)
+    assert len(calls) == (6 if damage is None else 10)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blemish.functional.random import generator_for, rand, randn
-from blemish.metrics import SubsetScore, kernel, kernel_title, kid, kid_subsets
+from blemish.metrics import SubsetScore, kernel, kernel_sum, kernel_title, kid, kid_subsets
 
 
 def features(n: int, d: int = 6, name: str = "a") -> Tensor:
@@ -119,3 +119,13 @@ def test_refuses_what_has_no_distance(call, message: str) -> None:
 def test_only_inception_makes_it_kid() -> None:
     assert kernel_title("inception@299") == "KID"
     assert kernel_title("inception@96") == "kernel distance (inception@96)"
+
+
+def test_known_sums_change_nothing_and_have_the_closed_form() -> None:
+    a, b = features(9), features(7, name="b")
+    assert kid(a, b, sums=(kernel_sum(a), kernel_sum(b))) == kid(a, b)
+    # Equal features: every one of the N (N - 1) pairs has (|x|^2 / D + 1)^3.
+    x = torch.full((5, 2), 3.0)
+    assert float(kernel_sum(x)) == 5 * 4 * (9 + 1) ** 3
+    with pytest.raises(ValueError, match="not finite"):
+        kernel_sum(a / 0)

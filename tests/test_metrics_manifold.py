@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.functional.random import generator_for, rand, randn
-from blemish.metrics import ManifoldScores, manifold, manifold_title
+from blemish.metrics import ManifoldScores, manifold, manifold_title, squared_radii
 
 
 def features(n: int, d: int = 4, name: str = "a") -> Tensor:
@@ -144,3 +144,35 @@ def test_refuses_what_has_no_neighbours(call, message: str) -> None:
 
 def test_the_title_has_the_features_and_the_neighbours() -> None:
     assert "(pixels@8, k = 3)" in manifold_title("pixels@8", 3)
+
+
+def test_known_radii_change_nothing_and_hold_k_neighbours() -> None:
+    # The second set lies far away: each set's radii are rounded at its own scale.
+    a, b = features(60, 8), 1e-3 * features(50, 8, "b") + 1e3
+    for real, fake, k in ((a, b, 3), (b, a, 3), (a, 0.9 * a + 0.1, 5)):
+        radii = squared_radii(real, k), squared_radii(fake, k)
+        assert manifold(real, fake, k, radii=radii) == manifold(real, fake, k)
+        exact = torch.cdist(real, real, compute_mode="donot_use_mm_for_euclid_dist").square()
+        exact = exact.sort(dim=1).values[:, k]
+        assert bool((radii[0] >= exact).all())
+        torch.testing.assert_close(radii[0], exact, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_a_far_set_holds_its_own_neighbours(offset: float) -> None:
+    # Cross distances are rounded around the other set's centre, radii around their own.
+    real = features(40, 32).float()
+    fake = (0.1 * features(40, 32, "b") + offset).float()
+    both = torch.cat([real, fake])
+    assert manifold(both, fake, 2).precision == 1
+    assert manifold(fake, both, 2).recall == 1
+    assert manifold(real, both, 2).recall == 1
+
+
+def test_radii_refuse_what_has_no_neighbours() -> None:
+    with pytest.raises(ValueError, match="got 5 features; at least 6 have 5 neighbours"):
+        squared_radii(features(5))
+    with pytest.raises(ValueError, match="not finite"):
+        squared_radii(features(9) / 0)
+    with pytest.raises(ValueError, match="k is 0"):
+        squared_radii(features(9), 0)

@@ -114,7 +114,8 @@ def run(
     if reference is None or pairs:
         result = _aligned(what, reference, wanted, judges, read, count=count, seed=seed, crop=crop)
     else:
-        fitted = functools.partial(read, size=size, fit=fit)
+        # Not held in memory: of a large source only what is taken is decoded.
+        fitted = functools.partial(read, size=size, fit=fit, memory=0)
         samples = _samples(what, count, seed, checkpoint) if is_run else None
         found = samples or source_set(fitted(what), count, seed=seed)
         clean = source_set(fitted(reference), count, seed=seed)
@@ -389,7 +390,9 @@ def _compared(
         with waiting(f"features of the {name}") as tell:
             features.append(store.features(images, extractor, device=place, progress=tell))
     with waiting("comparing"):
-        scores, notes = set_scores(features[1], features[0], extractor.name, metrics)
+        scores, notes = set_scores(
+            features[1], features[0], extractor.name, metrics, store.statistic
+        )
     protocol = {
         "images": found.title,
         "reference": clean.title,

@@ -10,7 +10,7 @@ A source that can be held in memory is a :class:`MemorySource`, whatever it was 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class Source(abc.ABC):
         Raises:
             BadImage: If the image is broken.
         """
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        """Yields images in the order of their numbers; as :meth:`read`, several at a time if that helps."""
+        return map(self.read, indices)
 
     def label(self, index: int) -> int | None:
         """Returns the number of the image's class, or None where it is unknown."""

@@ -124,9 +124,8 @@ def load_images(source: Source) -> Tensor:
             "size and fit='crop' or 'resize' (--size N --fit crop)"
         )
     images = torch.empty((len(source), source.channels, *source.size), dtype=torch.uint8)
-    with ThreadPoolExecutor() as pool:
-        for row, image in zip(images, pool.map(source.read, range(len(source))), strict=True):
-            row.copy_(image)
+    for row, image in zip(images, source.read_each(range(len(source))), strict=True):
+        row.copy_(image)
     return images
 
 

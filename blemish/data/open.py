@@ -43,7 +43,11 @@ Shape = tuple[int, int, int]
 
 _GLYPHS = re.compile(r"glyphs(?::(\d+))?")
 _CHUNK = 256
+_AHEAD = 32
+"""Images that threads decode while others are used."""
+
 _SMALL = 128 * 128
+"""Pixels of small pictures: they cost more in Python than in the decoder, where threads only wait."""
 
 
 def open_source(
@@ -109,6 +113,7 @@ class Prepared(Source):
         channels: 1 for grey, 3 for RGB.
         size: The height and width that all images will have; None where they differ.
         skipped: The images that were left out, with the reasons.
+        threads: Whether several threads read faster than one.
     """
 
     def __init__(
@@ -120,8 +125,10 @@ class Prepared(Source):
         channels: int,
         size: tuple[int, int] | None,
         skipped: Sequence[tuple[str, str]],
+        threads: bool = True,
     ) -> None:
         self.source, self.indices, self.preparation = source, indices, preparation
+        self.threads = threads
         self.title, self.channels, self.size = source.title, channels, size
         self.skipped = list(skipped)
 
@@ -146,9 +153,18 @@ class Prepared(Source):
             return self.preparation(self.source.read(self.indices[index]))
         except BadImage as error:
             raise BadImage(
-                f"{self.name(index)} cannot be read ({error}); remove it, or step over broken files "
-                "with --skip-bad"
+                f"{self.title}: {self.name(index)} cannot be read ({error}); remove it, or step over "
+                "broken files with --skip-bad"
             ) from error
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        """Yields images in the order of their numbers."""
+        if not self.threads:
+            yield from map(self.read, indices)
+            return
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(indices), _AHEAD):
+                yield from pool.map(self.read, indices[start : start + _AHEAD])
 
 
 @dataclass(frozen=True)
@@ -222,7 +238,11 @@ class _Survey:
             channels=channels,
             size=size,
             skipped=skipped,
+            threads=not self._small(),
         )
+
+    def _small(self) -> bool:
+        return all(h * w <= _SMALL for _, h, w in self.examples)
 
     def _channels(self, seen: list[_Seen]) -> int:
         return self.preparation.channels or max(one.shape[0] for one in seen if one.shape)
@@ -262,9 +282,7 @@ class _Survey:
 
     def _visit(self, look: Callable[[int], _Seen]) -> Iterator[_Seen]:
         total = len(self.source)
-        # Small pictures cost more in Python than in the decoder: threads would only wait for each
-        # other.
-        small = all(h * w <= _SMALL for _, h, w in self.examples)
+        small = self._small()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, total, _CHUNK):
                 chunk = range(start, min(start + _CHUNK, total))

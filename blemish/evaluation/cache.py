@@ -1,9 +1,9 @@
-"""Features of sets of images, kept on disk under the digest of the images.
+"""Features of sets of images, and what they need no other set for, kept on disk under digests.
 
-Extracting features is what takes the time of an evaluation, and a reference is compared with again and
-again. The digest is of the bytes of all images as they are compared, after cropping or resizing; so a
-file under a known name with other images in it is another set. Each file carries the digest of its
-features, too: one that was damaged is computed again.
+Extracting features, and comparing a set with itself, take most of the time of an evaluation, and a
+reference is compared with again and again. The digest is of the bytes of all images as they are
+compared, after cropping or resizing; so a file under a known name with other images in it is another
+set. Each file carries the digest of what it holds, too: one that was damaged is computed again.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .sets import ImageSet
 
 __all__ = ["FeatureCache", "default_folder"]
 
-VERSION = 2
-"""Raised when the extractors give other features for the same images."""
+VERSION = 3
+"""Raised when the extractors give other features, or statistics change."""
 
 _KEPT = 2**28
 """Bytes of images that are kept between the two passes over a set: its digest, its features."""
@@ -80,9 +80,34 @@ class FeatureCache:
         key = (VERSION, images.shape, images.count, extractor.name, torch.device(device).type)
         name = re.sub(r"[^A-Za-z0-9.@-]+", "-", extractor.name)
         file = self.folder / f"{_digest(images, key)[:32]}-{name}.safetensors"
-        found = _load(file, (images.count, extractor.dimension))
-        if found is None:
+        found = _load(file)
+        if found is None or found.shape != (images.count, extractor.dimension):
             found = _extracted(images, extractor, device, progress)
+            _save(file, found)
+        return found
+
+    def statistic(
+        self, name: str, features: Tensor, function: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Returns a statistic of one set: ``function(features)``, computed once for equal features.
+
+        Arguments:
+            name: What it is called; one name for one function.
+            features: Features, on the CPU, with shape (N, D).
+            function: Computes it, with any shape.
+
+        Raises:
+            OSError: If the folder cannot be written; in one line.
+        """
+        if self.folder is None:
+            return function(features)
+        key = repr((VERSION, name, tuple(features.shape))).encode()
+        digest = hashlib.sha256(key + _bytes(features)).hexdigest()[:32]
+        file = self.folder / f"{digest}-{name}.safetensors"
+        found = _load(file)
+        if found is None:
+            _make(self.folder)
+            found = function(features)
             _save(file, found)
         return found
 
@@ -131,26 +156,25 @@ def _unwritable(folder: Path, error: OSError) -> OSError:
     )
 
 
-def _load(file: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Returns kept features; a file that was damaged is as good as none."""
+def _load(file: Path) -> Tensor | None:
+    """Returns what was kept; a file that was damaged is as good as none."""
     if not file.is_file():
         return None
     try:
         with safe_open(file, "pt") as content:
-            found: Tensor = content.get_tensor("features")
+            found: Tensor = content.get_tensor("values")
             expected = (content.metadata() or {}).get("sha256")
     except (SafetensorError, OSError, ValueError):
         return None
-    whole = tuple(found.shape) == shape and _sha256(found) == expected
-    return found if whole else None
+    return found if _sha256(found) == expected else None
 
 
-def _save(file: Path, features: Tensor) -> None:
-    """Writes features; of several processes that do it at once the last one wins, and all are right."""
-    features = features.contiguous()
+def _save(file: Path, values: Tensor) -> None:
+    """Writes values; of several processes that do it at once the last one wins, and all are right."""
+    values = values.contiguous()
     temporary = file.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
-        temporary.write_bytes(save({"features": features}, {"sha256": _sha256(features)}))
+        temporary.write_bytes(save({"values": values}, {"sha256": _sha256(values)}))
         temporary.replace(file)
     except OSError as error:
         raise _unwritable(file.parent, error) from error
@@ -158,8 +182,8 @@ def _save(file: Path, features: Tensor) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _sha256(features: Tensor) -> str:
-    return hashlib.sha256(_bytes(features)).hexdigest()
+def _sha256(values: Tensor) -> str:
+    return hashlib.sha256(_bytes(values)).hexdigest()
 
 
 def _bytes(values: Tensor) -> memoryview:

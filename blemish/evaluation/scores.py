@@ -7,6 +7,7 @@ over images; NIQE needs no reference. Every score is titled honestly (:mod:`blem
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from ..metrics import (
     fidelity_title,
     frechet,
     frechet_title,
+    kernel_sum,
     kernel_title,
     kid,
     lpips,
@@ -33,6 +35,7 @@ from ..metrics import (
     ms_ssim,
     niqe,
     psnr,
+    squared_radii,
     ssim,
 )
 
@@ -58,6 +61,9 @@ PAIR_METRICS = (
 
 _K = 5
 _FEWEST = {"fd": 2, "kid": 2, "prdc": _K + 1}
+Remember = Callable[[str, Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""What returns a named statistic of features, computed or known: (name, features, function)."""
+
 _VALUES = 2**20
 """Values of images that are compared at a time."""
 
@@ -168,8 +174,16 @@ def check_counts(counts: Mapping[str, int], metrics: Sequence[str]) -> None:
                 )
 
 
+def _compute(name: str, features: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return function(features)
+
+
 def set_scores(
-    found: Tensor, reference: Tensor, features: str, metrics: Sequence[str]
+    found: Tensor,
+    reference: Tensor,
+    features: str,
+    metrics: Sequence[str],
+    remember: Remember = _compute,
 ) -> tuple[list[Score], list[str]]:
     """Returns scores of two sets, and notes.
 
@@ -178,6 +192,8 @@ def set_scores(
         reference: The features of clean images, with shape (M, D).
         features: The name of the features.
         metrics: Some of :data:`SET_METRICS`.
+        remember: Returns what depends on one set alone, such as
+            :meth:`~blemish.evaluation.FeatureCache.statistic`.
 
     Raises:
         ValueError: If there are too few images, or features are not finite.
@@ -193,9 +209,13 @@ def set_scores(
                 "images; compare it with numbers of the same counts alone"
             )
     if "kid" in metrics:
-        scores.append(Score(kernel_title(features), kid(found, reference), higher=False))
+        sums = (remember("sum", found, kernel_sum), remember("sum", reference, kernel_sum))
+        value = kid(found, reference, sums=sums)
+        scores.append(Score(kernel_title(features), value, higher=False))
     if "prdc" in metrics:
-        four = asdict(manifold(reference, found, _K))
+        reach = functools.partial(squared_radii, k=_K)
+        radii = (remember("radii", reference, reach), remember("radii", found, reach))
+        four = asdict(manifold(reference, found, _K, radii=radii))
         where = manifold_title(features, _K).partition("coverage ")[2]
         scores += [Score(f"{name} {where}", value, higher=True) for name, value in four.items()]
     return scores, notes

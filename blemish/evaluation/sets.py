@@ -6,8 +6,8 @@ A set is read as often as it is needed, always in the same order and with the sa
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -105,13 +105,13 @@ def in_channels(images: ImageSet, channels: int) -> ImageSet:
 
 def _read(source: Source, indices: Sequence[int]) -> Iterator[Tensor]:
     if isinstance(source, MemorySource):
-        images = source.tensor()
+        held = source.tensor()
         for start in range(0, len(indices), _READ):
-            yield images[torch.tensor(indices[start : start + _READ])]
+            yield held[torch.tensor(indices[start : start + _READ])]
         return
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(indices), _READ):
-            yield torch.stack(list(pool.map(source.read, indices[start : start + _READ])))
+    images = source.read_each(indices)
+    while batch := list(itertools.islice(images, _READ)):
+        yield torch.stack(batch)
 
 
 def _sample(prior: Prior, count: int, seed: int) -> Iterator[Tensor]:

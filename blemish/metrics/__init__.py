@@ -10,9 +10,9 @@ from .fidelity import ms_ssim, psnr, ssim
 from .frechet import Moments, frechet, frechet_distance
 from .inception import inception
 from .jpeg_trace import Grid, JPEGTrace, jpeg_grid, jpeg_trace
-from .kernel import SubsetScore, kid, kid_subsets
+from .kernel import SubsetScore, kernel_sum, kid, kid_subsets
 from .lpips import LPIPSNetwork, lpips, lpips_network
-from .manifold import ManifoldScores, manifold
+from .manifold import ManifoldScores, manifold, squared_radii
 from .named import FEATURES, named_features
 from .nearest import nearest_l1
 from .niqe import NIQEModel, niqe
@@ -48,6 +48,7 @@ __all__ = [
     "inception",
     "jpeg_grid",
     "jpeg_trace",
+    "kernel_sum",
     "kernel_title",
     "kid",
     "kid_subsets",
@@ -64,6 +65,7 @@ __all__ = [
     "pixels",
     "psnr",
     "sharpness",
+    "squared_radii",
     "ssim",
     "train_classifier",
     "wasserstein1",

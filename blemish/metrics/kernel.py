@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from ..functional.random import generator_for, rand
-from .sets import two_sets
+from .sets import one_set, two_sets
 
-__all__ = ["SubsetScore", "check_subsets", "kid", "kid_subsets"]
+__all__ = ["SubsetScore", "check_subsets", "kernel_sum", "kid", "kid_subsets"]
 
 _BLOCK = 2048
 """Rows and columns of a block of the kernel: 32 MiB in float64."""
@@ -51,21 +51,48 @@ class SubsetScore:
     std: float
 
 
-def kid(features_a: Tensor, features_b: Tensor) -> float:
+def kid(
+    features_a: Tensor, features_b: Tensor, *, sums: tuple[Tensor, Tensor] | None = None
+) -> float:
     """Returns the unbiased MMD² of all samples, which can be slightly negative.
 
     Arguments:
         features_a: Features of the first set, with shape (N, D), N >= 2.
         features_b: Features of the second, with shape (M, D), M >= 2.
+        sums: The :func:`kernel_sum` of either set, where it is known; half of the work.
 
     Raises:
         ValueError: If the sets do not fit together, are too small or not finite.
     """
     x, y = two_sets(features_a, features_b, least=2)
     N, M = len(x), len(y)
+    within_x, within_y = sums or (kernel_sum(x), kernel_sum(y))
     # Gretton et al. (2012), Lemma 6.
-    within = _sum_within(x) / (N * (N - 1)) + _sum_within(y) / (M * (M - 1))
+    within = within_x / (N * (N - 1)) + within_y / (M * (M - 1))
     return float(within - 2 * _sum_between(x, y) / (N * M))
+
+
+def kernel_sum(features: Tensor) -> Tensor:
+    """Returns the sum of the kernel over all pairs of two different features of one set.
+
+    Arguments:
+        features: Features, with shape (N, D).
+
+    Returns:
+        The sum, float64, a scalar.
+
+    Raises:
+        ValueError: If the shape is another, or a value is not finite.
+    """
+    x = one_set(features)
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    blocks = torch.split(x, _BLOCK)
+    # The kernel is symmetric, so that blocks off the diagonal count twice.
+    for i, rows in enumerate(blocks):
+        total += _sum_cubes(_root(rows, rows).fill_diagonal_(0))
+        for columns in blocks[i + 1 :]:
+            total += 2 * _sum_cubes(_root(rows, columns))
+    return total
 
 
 def kid_subsets(
@@ -112,17 +139,6 @@ def check_subsets(subsets: int, subset_size: int) -> None:
 def _subset(features: Tensor, size: int, generator: torch.Generator) -> Tensor:
     rows = rand((len(features),), generator).argsort(stable=True)[:size]
     return features[rows.to(features.device)]
-
-
-def _sum_within(x: Tensor) -> Tensor:
-    # Over i != j; the kernel is symmetric, so that blocks off the diagonal count twice.
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
-    blocks = torch.split(x, _BLOCK)
-    for i, rows in enumerate(blocks):
-        total += _sum_cubes(_root(rows, rows).fill_diagonal_(0))
-        for columns in blocks[i + 1 :]:
-            total += 2 * _sum_cubes(_root(rows, columns))
-    return total
 
 
 def _sum_between(x: Tensor, y: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ depend on N, M and k: compare only numbers with the same ones.
 
 Balls are closed, as in Kynkäänniemi et al.; a generated copy of a neighbour counts, so that a set
 has density (k + 1) / k with itself. Distances are computed from float64 matrix products of centred
-features, and a point on the surface of a ball is inside up to their rounding. In float32 that
-rounding is as large as the balls of a mode into which a generator has collapsed.
+features; radii are rounded up and distances down by what those products may be wrong, so that a
+point on the surface of a ball is inside. In float32 that would be as much as the balls of a mode into
+which a generator has collapsed.
 
 References:
     | Improved Precision and Recall Metric for Assessing Generative Models
@@ -40,9 +41,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .sets import two_sets
+from .sets import one_set, two_sets
 
-__all__ = ["ManifoldScores", "check_k", "manifold"]
+__all__ = ["ManifoldScores", "check_k", "manifold", "squared_radii"]
 
 _BLOCK = 2048
 """Rows and columns of a block of distances: 32 MiB in float64."""
@@ -66,27 +67,35 @@ class ManifoldScores:
     coverage: float
 
 
-def manifold(features_real: Tensor, features_fake: Tensor, k: int = 5) -> ManifoldScores:
+def manifold(
+    features_real: Tensor,
+    features_fake: Tensor,
+    k: int = 5,
+    *,
+    radii: tuple[Tensor, Tensor] | None = None,
+) -> ManifoldScores:
     """Returns precision, recall, density and coverage of generated features.
 
     Arguments:
         features_real: Features of real images, with shape (N, D), N > k.
         features_fake: Features of generated images, with shape (M, D), M > k.
         k: The neighbour that a ball reaches to; 5 as Naeem et al. (Kynkäänniemi et al. used 3).
+        radii: The :func:`squared_radii` of either set for this k, where they are known; half of the
+            work.
 
     Raises:
         ValueError: If k is not positive, or the sets do not fit together or have fewer features.
     """
     check_k(k)
     x, y = two_sets(features_real, features_fake, least=k + 1)
+    r_real, r_fake = radii or (squared_radii(x, k), squared_radii(y, k))
     # Distances do not change; a common offset would only cost digits.
     centre = x.double().mean(dim=0)
     real, fake = _Points(x, centre), _Points(y, centre)
-    r_real, r_fake = _radii(real, k), _radii(fake, k)
     holding = torch.zeros(len(y), dtype=torch.long, device=x.device)
     covered, recalled = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
     for i, j in itertools.product(real.blocks, fake.blocks):
-        nearest = _squared_distances(real, fake, i, j, slack=_slack(x.shape[1]))
+        nearest = _squared_distances(real, fake, i, j, slack=-_slack(x.shape[1]))
         # Kynkäänniemi et al. (2019), Eq. 1, for either set; Naeem et al. (2020) count the balls as well.
         in_real = nearest <= r_real[i, None]
         holding[j] += in_real.sum(dim=0)
@@ -98,6 +107,37 @@ def manifold(features_real: Tensor, features_fake: Tensor, k: int = 5) -> Manifo
         density=float(holding.double().mean() / k),
         coverage=float(covered.double().mean()),
     )
+
+
+def squared_radii(features: Tensor, k: int = 5) -> Tensor:
+    """Returns the squared distance of each feature to its k-th nearest neighbour, rounded up.
+
+    Arguments:
+        features: Features of one set, with shape (N, D), N > k.
+        k: The neighbour.
+
+    Returns:
+        Squared distances, float64, with shape (N,).
+
+    Raises:
+        ValueError: If k is not positive, or there are not more than k finite features.
+    """
+    check_k(k)
+    x = one_set(features)
+    if len(x) <= k:
+        raise ValueError(f"got {len(x)} features; at least {k + 1} have {k} neighbours each")
+    points = _Points(x, x.double().mean(dim=0))
+    slack = _slack(x.shape[1])
+    nearest = torch.full((len(x), k), torch.inf, dtype=torch.float64, device=x.device)
+    for i, j in itertools.combinations_with_replacement(points.blocks, 2):
+        distances = _squared_distances(points, points, i, j, slack=slack)
+        if i == j:
+            # Itself is no neighbour; its copies are.
+            distances.fill_diagonal_(torch.inf)
+        else:
+            nearest[j] = _smallest(nearest[j], distances.T)
+        nearest[i] = _smallest(nearest[i], distances)
+    return nearest[:, -1].contiguous()
 
 
 def check_k(k: int) -> None:
@@ -118,21 +158,6 @@ class _Points:
         return self.features[rows].double() - self.centre
 
 
-def _radii(points: _Points, k: int) -> Tensor:
-    # The squared distance of each point to its k-th nearest neighbour, with shape (N,).
-    N = len(points.features)
-    nearest = torch.full((N, k), torch.inf, dtype=torch.float64, device=points.centre.device)
-    for i, j in itertools.combinations_with_replacement(points.blocks, 2):
-        distances = _squared_distances(points, points, i, j)
-        if i == j:
-            # Itself is no neighbour; its copies are.
-            distances.fill_diagonal_(torch.inf)
-        else:
-            nearest[j] = _smallest(nearest[j], distances.T)
-        nearest[i] = _smallest(nearest[i], distances)
-    return nearest[:, -1]
-
-
 def _smallest(known: Tensor, distances: Tensor) -> Tensor:
     # The k smallest of each row, in order, of known (B, k) and new distances.
     k = known.shape[1]
@@ -140,14 +165,14 @@ def _smallest(known: Tensor, distances: Tensor) -> Tensor:
     return torch.cat([known, new], dim=1).topk(k, dim=1, largest=False).values
 
 
-def _squared_distances(a: _Points, b: _Points, i: slice, j: slice, slack: float = 0.0) -> Tensor:
-    # |x|^2 + |y|^2 - 2 x . y; with the norms shrunk by the slack it is a lower bound.
+def _squared_distances(a: _Points, b: _Points, i: slice, j: slice, slack: float) -> Tensor:
+    # |x|^2 + |y|^2 - 2 x . y; with the norms grown by the slack it is an upper bound, shrunk a lower one.
     x, y = a[i], b[j]
     norms = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
-    return torch.addmm(norms, x, y.T, beta=1 - slack, alpha=-2)
+    return torch.addmm(norms, x, y.T, beta=1 + slack, alpha=-2)
 
 
 def _slack(dimension: int) -> float:
-    # Above the rounding of two sums of D products, which grows with the root of D, in units of the
+    # Above the rounding of a sum of D products, which grows with the root of D, in units of the
     # squared norms. More would count what lies outside of the small balls of a collapsed mode.
-    return 2 * (math.sqrt(dimension) + 4) * torch.finfo(torch.float64).eps
+    return (math.sqrt(dimension) + 4) * torch.finfo(torch.float64).eps

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-__all__ = ["check_features", "two_sets"]
+__all__ = ["check_features", "one_set", "two_sets"]
 
 
 def check_features(features: Tensor) -> None:
@@ -26,6 +25,20 @@ def check_features(features: Tensor) -> None:
         )
 
 
+def one_set(features: Tensor) -> Tensor:
+    """Returns features on a device that computes in float64.
+
+    Arguments:
+        features: Features, with shape (N, D).
+
+    Raises:
+        ValueError: If the shape is another, or a value is not finite.
+    """
+    check_features(features)
+    # Apple's GPUs have no float64.
+    return features.detach().to("cpu" if features.device.type == "mps" else features.device)
+
+
 def two_sets(features_a: Tensor, features_b: Tensor, least: int) -> tuple[Tensor, Tensor]:
     """Returns two sets of features on one device that computes in float64.
 
@@ -37,8 +50,7 @@ def two_sets(features_a: Tensor, features_b: Tensor, least: int) -> tuple[Tensor
     Raises:
         ValueError: If the features do not fit together, or are fewer.
     """
-    for features in (features_a, features_b):
-        check_features(features)
+    x, y = one_set(features_a), one_set(features_b)
     if features_a.shape[1] != features_b.shape[1]:
         raise ValueError(
             f"got features of dimension {features_a.shape[1]} and {features_b.shape[1]}; "
@@ -49,6 +61,4 @@ def two_sets(features_a: Tensor, features_b: Tensor, least: int) -> tuple[Tensor
             f"got sets of {len(features_a)} and {len(features_b)} features; "
             f"each must have at least {least}"
         )
-    # Apple's GPUs have no float64.
-    device = torch.device("cpu") if features_a.device.type == "mps" else features_a.device
-    return features_a.detach().to(device), features_b.detach().to(device)
+    return x, y.to(x.device)

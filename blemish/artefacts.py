@@ -1,6 +1,6 @@
 """Trained parts as folders: ``config.json``, ``model.safetensors``, ``README.md``.
 
-A part is a degradation or a prior. Its folder can be loaded, inspected, applied, moved to another
+A part is a degradation, a prior or a restorer. Its folder can be loaded, inspected, applied, moved to another
 machine. Nothing in it is ever unpickled; the configuration may name only known classes.
 """
 
@@ -22,13 +22,21 @@ from .configuration import decode, encode, read_json
 from .degradations import DEGRADATIONS, Fixed
 from .degradations import KINDS as DEGRADATION_KINDS
 from .priors import KINDS as PRIOR_KINDS
+from .restorers import KINDS as RESTORER_KINDS
+from .restorers import RESTORERS
 
 __all__ = ["FORMAT", "is_artefact", "load", "save"]
 
 FORMAT = 1
 """The version of the folder's layout."""
 
-_KINDS = {**DEGRADATION_KINDS, **PRIOR_KINDS}
+_KINDS = {**DEGRADATION_KINDS, **PRIOR_KINDS, **RESTORER_KINDS}
+
+_VERBS = {
+    "degradation": "degrade THIS_FOLDER IN OUT",
+    "prior": "sample RUN --out DIR",
+    "restorer": "restore THIS_FOLDER IN OUT",
+}
 
 
 def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> Path:
@@ -38,7 +46,7 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
     still there, in the worst case beside its place under a name that starts with a dot.
 
     Arguments:
-        part: A degradation or a prior.
+        part: A degradation, a prior or a restorer.
         folder: Where to; an artefact that is there already is replaced.
         card: Prose for ``README.md``: where the part comes from.
 
@@ -71,7 +79,7 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
         device: Where the part shall lie.
 
     Returns:
-        The degradation or prior, in evaluation mode.
+        The degradation, prior or restorer, in evaluation mode.
 
     Raises:
         FileNotFoundError: If there is no artefact in the folder.
@@ -92,7 +100,7 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
         raise ValueError(f"{weights} is damaged: its checksum is not the one in config.json")
     config = decode(document.get("config"), _KINDS)
     if not hasattr(config, "build"):
-        raise ValueError(f"{folder / 'config.json'} describes no degradation and no prior")
+        raise ValueError(f"{folder / 'config.json'} describes no degradation, prior or restorer")
     part = config.build()
     try:
         part.load_state_dict(load_file(weights))
@@ -129,10 +137,16 @@ def _write(part: nn.Module, folder: Path, card: str) -> None:
     )
     config = encode(part.config)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    role = "degradation" if config["type"] in DEGRADATIONS else "prior"
+    role = _role(config["type"])
     document = {"format": FORMAT, "part": role, "sha256": digest, "config": config}
     (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n")
     (folder / "README.md").write_text(_card(role, config["type"], digest, card))
+
+
+def _role(kind: str) -> str:
+    if kind in RESTORERS:
+        return "restorer"
+    return "degradation" if kind in DEGRADATIONS else "prior"
 
 
 def _is_empty(path: Path) -> bool:
@@ -140,10 +154,9 @@ def _is_empty(path: Path) -> bool:
 
 
 def _card(role: str, kind: str, digest: str, text: str) -> str:
-    verb = "degrade THIS_FOLDER IN OUT" if role == "degradation" else "sample RUN --out DIR"
     return (
         f"---\nlibrary_name: blemish\ntags:\n- {role}\n---\n\n# {kind}\n\n"
         f"A {role} made with blemish. {text}\n\n"
         f"```python\nimport blemish\n\n{role} = blemish.load(THIS_FOLDER)\n```\n\n"
-        f"On the command line: `blemish {verb}`. SHA-256 of the weights: `{digest}`.\n"
+        f"On the command line: `blemish {_VERBS[role]}`. SHA-256 of the weights: `{digest}`.\n"
     )

@@ -29,8 +29,8 @@ LEVELS = {
     "networks": 1,
     **dict.fromkeys(("losses", "data"), 2),
     **dict.fromkeys(("degradations", "priors", "metrics"), 3),
-    "artefacts": 3.5,  # loads any degradation and any prior
     "restorers": 4,
+    "artefacts": 4.5,  # loads any degradation, prior and restorer
     "systems": 5,
     **dict.fromkeys(("training", "photos", "evaluation"), 6),
     **dict.fromkeys(("recipes", "hub", "export"), 7),

@@ -17,7 +17,15 @@ from torch.testing import assert_close
 import blemish.networks
 from blemish.configuration import decode, encode
 from blemish.functional.random import generator_for, randn
-from blemish.networks import KINDS, ResBlock, ResNetDiscriminator, ResNetGenerator, TwoHeads
+from blemish.networks import (
+    KINDS,
+    PackedTranslator,
+    ResBlock,
+    ResNetDiscriminator,
+    ResNetGenerator,
+    Translator,
+    TwoHeads,
+)
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -31,6 +39,10 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "discriminator-grey": (D(down=(4,), flat=(4,), image_channels=1).build, (3, 1, 9, 7)),
     "discriminator-smallest": (D(down=(4, 4), flat=()).build, (3, 3, 4, 5)),
     "two-heads": (T(latent=5, hidden=6, outputs=9).build, (3, 5)),
+    "translator": (Translator.Config(channels=5, blocks=2).build, (3, 3, 9, 7)),
+    "packed": (PackedTranslator.Config(channels=6, blocks=2).build, (3, 3, 9, 7)),
+    "packed-grey": (PackedTranslator.Config(channels=4, image_channels=1).build, (3, 1, 5, 8)),
+    "packed-3": (PackedTranslator.Config(channels=6, factor=3).build, (3, 3, 6, 8)),
     "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
     "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),
     "block-up": (lambda: ResBlock(4, 4, resample="up"), (3, 4, 3, 5)),

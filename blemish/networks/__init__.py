@@ -5,6 +5,7 @@ from __future__ import annotations
 from .inception import Inception
 from .perceptron import TwoHeads
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
+from .translator import PackedTranslator, Translator
 from .vgg import VGG16, AlexNet
 from .vit import DINOv2
 from .weights import Weights, fetch, read_weights
@@ -15,9 +16,11 @@ __all__ = [
     "AlexNet",
     "DINOv2",
     "Inception",
+    "PackedTranslator",
     "ResBlock",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "Translator",
     "TwoHeads",
     "Weights",
     "fetch",
@@ -25,7 +28,9 @@ __all__ = [
 ]
 
 KINDS: dict[str, type] = {
+    "PackedTranslator": PackedTranslator.Config,
     "ResNetDiscriminator": ResNetDiscriminator.Config,
     "ResNetGenerator": ResNetGenerator.Config,
+    "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,
 }

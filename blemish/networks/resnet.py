@@ -21,7 +21,14 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ResBlock", "ResNetDiscriminator", "ResNetGenerator"]
+__all__ = [
+    "ResBlock",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+    "channels_last",
+    "check_widths",
+    "zero_biases",
+]
 
 Resample = Literal["none", "up", "down"]
 
@@ -58,7 +65,7 @@ class ResBlock(nn.Module):
             nn.init.xavier_uniform_(conv.weight, gain=math.sqrt(2))
         if isinstance(self.shortcut, nn.Conv2d):
             nn.init.xavier_uniform_(self.shortcut.weight)
-        _zero_biases(self)
+        zero_biases(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the block.
@@ -112,8 +119,8 @@ class ResNetGenerator(nn.Module):
 
         def __post_init__(self) -> None:
             """Checks that there is something to build."""
-            _check_widths("channels", self.channels, least=1)
-            _check_widths("latent and image_channels", (self.latent, self.image_channels))
+            check_widths("channels", self.channels, least=1)
+            check_widths("latent and image_channels", (self.latent, self.image_channels))
 
         def build(self) -> ResNetGenerator:
             """Makes the network."""
@@ -138,7 +145,7 @@ class ResNetGenerator(nn.Module):
         self.conv = nn.Conv2d(widths[-1], config.image_channels, 3, padding=1)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.xavier_uniform_(self.conv.weight, gain=config.output_gain)
-        _zero_biases(self)
+        zero_biases(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Generates images.
@@ -149,7 +156,7 @@ class ResNetGenerator(nn.Module):
         Returns:
             Images in (-1, 1), with shape (B, image_channels, size, size).
         """
-        x = _channels_last(self.linear(z).unflatten(1, (-1, 4, 4)))
+        x = channels_last(self.linear(z).unflatten(1, (-1, 4, 4)))
         images: Tensor = self.conv(F.relu(self.blocks(x))).tanh()
         return images
 
@@ -179,9 +186,9 @@ class ResNetDiscriminator(nn.Module):
 
         def __post_init__(self) -> None:
             """Checks that there is something to build."""
-            _check_widths("down", self.down, least=1)
-            _check_widths("flat", self.flat)
-            _check_widths("image_channels", (self.image_channels,))
+            check_widths("down", self.down, least=1)
+            check_widths("flat", self.flat)
+            check_widths("image_channels", (self.image_channels,))
 
         def build(self) -> ResNetDiscriminator:
             """Makes the network."""
@@ -207,7 +214,7 @@ class ResNetDiscriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.linear = nn.Linear(channels, 1)
         nn.init.xavier_uniform_(self.linear.weight)
-        _zero_biases(self)
+        zero_biases(self)
 
     def forward(self, y: Tensor) -> Tensor:
         """Judges images.
@@ -218,12 +225,13 @@ class ResNetDiscriminator(nn.Module):
         Returns:
             Logits, with shape (B,); large means real.
         """
-        features = F.relu(self.blocks(_channels_last(y))).mean(dim=(2, 3))
+        features = F.relu(self.blocks(channels_last(y))).mean(dim=(2, 3))
         logits: Tensor = self.linear(features).squeeze(1)
         return logits
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
+    """Returns the same values, with shape (B, C, H, W), laid out channels last."""
     # Convolutions keep the layout of their input. On CPUs this one saves a reordering before and
     # after each of them (a quarter of an iteration at 24 channels); on GPUs tensor cores want it.
     # Flattened in between, as ``contiguous`` leaves the strides of one channel as they are.
@@ -235,13 +243,15 @@ def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _zero_biases(module: nn.Module) -> None:
+def zero_biases(module: nn.Module) -> None:
+    """Sets all biases of a module to zero."""
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
 
 
-def _check_widths(name: str, widths: tuple[int, ...], *, least: int = 0) -> None:
+def check_widths(name: str, widths: tuple[int, ...], *, least: int = 0) -> None:
+    """Raises a ValueError unless all widths are positive, and at least so many."""
     if len(widths) < least or min(widths, default=1) < 1:
         how_many = f", at least {least}" if least else ""
         raise ValueError(f"{name}={widths}; give positive whole numbers{how_many}")

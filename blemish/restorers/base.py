@@ -18,6 +18,20 @@ class Restorer(Protocol):
         """The factor by which images grow; 1 keeps their size."""
         ...
 
+    @property
+    def receptive_field(self) -> int | None:
+        """The side of the square of pixels of y that one pixel of the estimate depends on, which is odd.
+
+        The square lies around that pixel. None means that every pixel may depend on all: such images
+        cannot be restored in parts.
+        """
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """What both coordinates of a part's corner must be multiples of to be restored as in the whole."""
+        ...
+
     def __call__(self, y: Tensor) -> Tensor:
         """Restores images.
 

@@ -55,8 +55,15 @@ NOISY_FIDELITY = 1e3
 """The same where the image was also noisy or compressed, and that was removed as far as possible."""
 
 
+class _Whole:
+    # Fourier transforms and searches for alike blocks see the whole image.
+    scale: ClassVar[int] = 1
+    receptive_field: ClassVar[int | None] = None
+    multiple: ClassVar[int] = 1
+
+
 @dataclass(frozen=True)
-class Deblur:
+class Deblur(_Whole):
     """Deconvolves with known kernels; see :mod:`blemish.functional.deconvolution`.
 
     Attributes:
@@ -64,7 +71,6 @@ class Deblur:
         fidelity: The weight of the observation; the default is for images of 8 bits without noise.
     """
 
-    scale: ClassVar[int] = 1
     kernel: Tensor
     fidelity: float = CLEAN_FIDELITY
 
@@ -74,7 +80,7 @@ class Deblur:
 
 
 @dataclass(frozen=True)
-class Denoise:
+class Denoise(_Whole):
     """Removes noise of known levels by BM3D; see :mod:`blemish.functional.anscombe`.
 
     Attributes:
@@ -82,7 +88,6 @@ class Denoise:
         sigma_shot: Standard deviations at x = 1, with shape (B,), or one number.
     """
 
-    scale: ClassVar[int] = 1
     sigma_read: float | Tensor
     sigma_shot: float | Tensor = 0.0
 
@@ -92,14 +97,13 @@ class Denoise:
 
 
 @dataclass(frozen=True)
-class Deblock:
+class Deblock(_Whole):
     """Removes the artefacts of JPEG of known quality; see :mod:`blemish.functional.deblocking`.
 
     Attributes:
         quality: The qualities in [1, 100], with shape (B,), or one number.
     """
 
-    scale: ClassVar[int] = 1
     quality: float | Tensor
 
     def __call__(self, y: Tensor) -> Tensor:
@@ -112,6 +116,8 @@ class Keep:
     """Returns images as they are."""
 
     scale: ClassVar[int] = 1
+    receptive_field: ClassVar[int | None] = 1
+    multiple: ClassVar[int] = 1
 
     def __call__(self, y: Tensor) -> Tensor:
         """Returns images of shape (B, C, H, W)."""
@@ -119,14 +125,13 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Sequence(_Whole):
     """Applies restorers in order.
 
     Attributes:
         steps: The restorers, first applied first; they keep the size.
     """
 
-    scale: ClassVar[int] = 1
     steps: tuple[Restorer, ...]
 
     def __call__(self, y: Tensor) -> Tensor:
@@ -137,7 +142,7 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Where:
+class Where(_Whole):
     """Restores some images of a batch and returns the others as they are.
 
     Attributes:
@@ -145,7 +150,6 @@ class Where:
         inner: Their restorer.
     """
 
-    scale: ClassVar[int] = 1
     rows: Tensor
     inner: Restorer
 

@@ -1,0 +1,126 @@
+"""Restorers: what they declare about themselves is so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from blemish import artefacts
+from blemish.configuration import decode, encode
+from blemish.functional.random import generator_for, rand
+from blemish.networks import PackedTranslator, Translator
+from blemish.restorers import KINDS, RESTORERS, FeedForward, Keep, Restorer
+
+MATRIX: dict[str, Callable[[], FeedForward]] = {
+    "paper": lambda: feed_forward(Translator.Config(channels=6)),
+    "one-block": lambda: feed_forward(Translator.Config(channels=4, blocks=1)),
+    "grey": lambda: feed_forward(Translator.Config(channels=4, blocks=1, image_channels=1)),
+    "packed": lambda: feed_forward(PackedTranslator.Config(channels=6, blocks=2)),
+    "packed-1": lambda: feed_forward(PackedTranslator.Config(channels=4, blocks=1, factor=1)),
+    "packed-3": lambda: feed_forward(PackedTranslator.Config(channels=6, blocks=1, factor=3)),
+}
+
+
+def feed_forward(network: object) -> FeedForward:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FeedForward.Config(network=network).build()
+
+
+def images(restorer: FeedForward, height: int = 61, width: int = 58, count: int = 1) -> Tensor:
+    shape = (count, restorer.channels, height, width)
+    return rand(shape, generator_for("restorers", *shape))
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_restorer_is_one(name: str) -> None:
+    restorer = MATRIX[name]()
+    assert isinstance(restorer, Restorer)
+    y = images(restorer, 7, 5, 3)
+    x = restorer(y)
+    assert x.shape == y.shape
+    assert x.dtype == torch.float32
+    assert 0 <= x.min() <= x.max() <= 1
+    torch.testing.assert_close(restorer(y[1:2]), x[1:2])
+    assert restorer.receptive_field % 2 == 1
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_receptive_field_is_what_is_declared(name: str) -> None:
+    # By gradients: nothing beyond it, and something at its edge from the farthest of all positions.
+    restorer = MATRIX[name]()
+    radius, step = restorer.receptive_field // 2, restorer.multiple
+    y = images(restorer).requires_grad_()
+    farthest = 0
+    for offset in range(step):
+        i = 30 // step * step + offset
+        (gradient,) = torch.autograd.grad(restorer.estimate(y)[..., i, i].sum(), y)
+        rows, columns = gradient.abs().sum(dim=(0, 1)).nonzero().T
+        reach = max(int((rows - i).abs().max()), int((columns - i).abs().max()))
+        assert reach <= radius
+        farthest = max(farthest, reach)
+    assert farthest == radius
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_part_from_a_multiple_on_is_restored_as_in_the_whole(name: str) -> None:
+    restorer = MATRIX[name]()
+    y = images(restorer)
+    radius, corner = restorer.receptive_field // 2, 2 * restorer.multiple
+    part = restorer(y[..., corner:, corner:])
+    inside = (..., slice(radius, None), slice(radius, None))
+    torch.testing.assert_close(part[inside], restorer(y)[..., corner:, corner:][inside])
+
+
+def test_a_packed_network_starts_near_the_identity() -> None:
+    restorer = FeedForward.Config().build()
+    y = images(restorer, 32, 32)
+    with torch.no_grad():
+        change = float((restorer(y) - y).abs().mean())
+    assert 0 < change < 0.03
+
+
+@pytest.mark.parametrize("name", MATRIX)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2)])
+def test_any_size_is_restored(name: str, shape: tuple[int, int]) -> None:
+    restorer = MATRIX[name]()
+    y = images(restorer, *shape)
+    assert restorer(y).shape == y.shape
+    assert restorer(y).isfinite().all()
+
+
+def test_other_channels_are_refused() -> None:
+    restorer = MATRIX["grey"]()
+    with pytest.raises(
+        ValueError, match=r"shape \(1, 3, 4, 4\); this restorer takes \(B, 1, H, W\)"
+    ):
+        restorer(torch.zeros(1, 3, 4, 4))
+
+
+def test_keeping_depends_on_one_pixel() -> None:
+    y = torch.rand(2, 3, 4, 5)
+    assert torch.equal(Keep()(y), y)
+    assert Keep().receptive_field == 1
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_loaded_restorer_restores_as_the_saved_one(name: str, tmp_path: Path) -> None:
+    restorer = MATRIX[name]()
+    folder = artefacts.save(restorer, tmp_path / "restorer")
+    again = artefacts.load(folder)
+    y = images(restorer, 9, 11)
+    assert torch.equal(again(y), restorer(y))
+    assert not again.training
+    assert json.loads((folder / "config.json").read_text())["part"] == "restorer"
+    assert "blemish restore THIS_FOLDER IN OUT" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+def test_a_configuration_survives_json(name: str) -> None:
+    config = RESTORERS[name]()
+    assert decode(json.loads(json.dumps(encode(config))), KINDS) == config

@@ -1,7 +1,7 @@
 r"""Runs: start one, go on with one, load one.
 
 A run is a folder: ``config.json``, ``metrics.jsonl``, ``observed.png``, ``samples/``, ``checkpoints/``,
-and the moving averages of its parts as the artefacts ``prior/`` and ``degradation/``. Where images were
+and the moving averages of its parts as the artefacts ``prior/``, ``degradation/``, ``restorer/``. Where images were
 kept for it, the best checkpoint's parts stand in ``best/``, and how it was chosen in ``selection.json``.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import artefacts
 from .configuration import override, read_json
@@ -24,26 +24,26 @@ from .data import (
     ImageBatches,
     ImageReader,
     Images,
+    JoinedBatches,
     StreamedImages,
     Subset,
     hold_out,
-    open_images,
-    open_source,
     read_images,
 )
-from .degradations import Degradation, FrozenSource, freeze, setting
-from .functional.random import generator_for
+from .degradations import Degradation, setting
+from .functional.random import generator_for, stable_hash
 from .metrics import named_features
 from .priors import Prior
 from .recipes import PRESETS, decode_run
+from .restorers import Restorer
 from .systems.base import System
 from .training.checkpoint import latest_checkpoint
-from .training.config import DataConfig, RunConfig
+from .training.config import RunConfig
 from .training.grids import save_grid
+from .training.images import observed_images, taught_images
 from .training.loop import State, TrainResult, build, check, train
 from .training.metrics import read_metrics
 from .training.processes import is_main
-from .training.progress import Tell, waiting
 from .training.run import Hook
 from .training.selection import FEWEST, Measured, Selected, Selection, read_selection
 
@@ -86,9 +86,15 @@ class Run:
         degradation: Degradation[Any] = artefacts.load(self.parts / "degradation")
         return degradation
 
+    @functools.cached_property
+    def restorer(self) -> Restorer:
+        """What makes clean images of observed ones, with averaged weights."""
+        restorer: Restorer = artefacts.load(self.parts / "restorer")
+        return restorer
+
     @property
     def parts(self) -> Path:
-        """The folder of the parts ``prior/`` and ``degradation/``.
+        """The folder of the parts ``prior/``, ``degradation/`` and ``restorer/``.
 
         Raises:
             ValueError: If the best checkpoint is wanted and none was chosen.
@@ -149,11 +155,11 @@ def load(folder: str | os.PathLike[str], checkpoint: Which | None = None) -> Any
     """Loads a run, or an artefact.
 
     Arguments:
-        folder: A run's folder, or one that holds a degradation or a prior.
+        folder: A run's folder, or one that holds a degradation, a prior or a restorer.
         checkpoint: Which parts of a run: ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
-        A :class:`Run`, a degradation or a prior.
+        A :class:`Run`, a degradation, a prior or a restorer.
 
     Raises:
         FileNotFoundError: If the folder is neither.
@@ -207,65 +213,6 @@ def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
     return config
 
 
-def observed_images(
-    data: DataConfig, *, seed: int, workers: int = 4, silent: bool = False
-) -> Images | StreamedImages:
-    """Opens a run's training images, damaged first where there is a setting.
-
-    Arguments:
-        data: Where images come from.
-        seed: The seed of the run, which is that of the frozen degraded copies.
-        workers: The number of reading threads for sets too large for memory.
-        silent: Whether nothing is printed; of several processes only the main one speaks anyway.
-
-    Raises:
-        ValueError: If the source does not exist, is broken or does not fit; in one line.
-    """
-    whole = data.random_crop
-    if whole and (data.size is None or data.fit == "resize"):
-        raise ValueError("data.random_crop=true needs data.size, and takes no --fit resize")
-    silent = silent or not is_main()
-    with waiting("reading images", silent=silent) as tell:
-        source = open_source(
-            data.source,
-            size=None if whole else data.size,
-            fit="none" if whole else data.fit,
-            mixed=whole,
-            smallest=data.size if whole else None,
-            channels=data.channels,
-            limit=data.limit,
-            skip_bad=data.skip_bad,
-            keep_jpeg_grid=data.keep_jpeg_grid,
-            progress=tell,
-        )
-    for name, reason in () if silent else source.skipped:
-        print(f"skipped {name}: {reason}")
-    if whole:
-        if data.setting is not None:
-            source = FrozenSource(source, setting(data.setting), seed=seed)
-        return open_images(
-            source, random_crop=data.size, keep_jpeg_grid=data.keep_jpeg_grid, workers=workers
-        )
-    images = open_images(source, workers=workers)
-    if data.setting is None:
-        return images
-    damage = setting(data.setting)
-    if isinstance(images, Images):
-        with waiting(f"degrading images by {data.setting}", silent=silent) as tell:
-            progress = functools.partial(_followed, tell=tell, total=len(images))
-            return Images(freeze(damage, images.images, seed=seed, progress=progress))
-    images.close()
-    return StreamedImages(FrozenSource(source, damage, seed=seed), workers=workers)
-
-
-def _followed(starts: Iterator[int], tell: Tell, total: int) -> Iterator[int]:
-    """Tells how many images are done while batches that start at these numbers are asked for."""
-    for start_of_batch in starts:
-        tell(start_of_batch, total)
-        yield start_of_batch
-    tell(total, total)
-
-
 def start(
     config: RunConfig,
     out: str | os.PathLike[str],
@@ -273,6 +220,7 @@ def start(
     resume: Path | bool = False,
     device: str = "auto",
     images: Images | StreamedImages | None = None,
+    parts: Mapping[str, nn.Module] | None = None,
     workers: int = 4,
     silent: bool = False,
     command: str | None = None,
@@ -286,6 +234,8 @@ def start(
         resume: True goes on with ``out``; the path of a run or checkpoint goes on with that in ``out``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         images: Observed images that are open already; None opens those of the configuration.
+        parts: What was trained before and is handed to the system, by name, such as the ``degradation``
+            that a restorer is trained against.
         workers: The number of reading threads for sets too large for memory.
         silent: Whether nothing is printed.
         command: The command that resumes this run, printed when it is interrupted.
@@ -305,19 +255,23 @@ def start(
         _check_apart(config.data.source, out)
     system = build(config)
     check_side(config, system)
-    if images is None:
-        images = observed_images(config.data, seed=config.seed, workers=workers, silent=silent)
-    _check_shape(config, system, tuple(_first(images, 1).shape[1:]))
+    _hand_over(system, parts or {}, config, resumed=bool(resume) and _has_checkpoint(out, resume))
+    clean: ImageReader | None = None
+    if system.clean is not None:
+        if images is not None:
+            raise ValueError(f"{config.recipe} is taught with clean images; leave images out")
+        observed, clean = taught_images(
+            config.data, system.clean, seed=config.seed, workers=workers, silent=silent
+        )
+    else:
+        observed = images or observed_images(
+            config.data, seed=config.seed, workers=workers, silent=silent
+        )
+    _check_shape(config, system, tuple(_first(observed, 1).shape[1:]))
     tell = functools.partial(_say, silent=silent)
-    training, kept = _split(images, config, tell)
+    training, kept = _split(observed, config, tell)
     selection = _selection(kept, config, tell)
-    batches = ImageBatches(
-        training,
-        config.seed,
-        flip=config.data.flip,
-        random_crop=config.data.random_crop,
-        stride=config.training.batch,
-    )
+    batches = _batches(training, clean, config, system)
 
     # Written once, and anew where a stopped run starts again: its images may be others.
     unseen = [out / "observed.png"]
@@ -325,7 +279,7 @@ def start(
     def report(state: State) -> None:
         while unseen:
             save_grid(_first(training), unseen.pop(), columns=8)
-        _sample(state)
+        _sample(state, training)
 
     result = train(
         system,
@@ -404,47 +358,96 @@ def _check_apart(source: str, out: Path) -> None:
 
 def check_side(config: RunConfig, system: System) -> None:
     """Refuses what the configuration alone shows not to fit, before any image is read."""
-    prior = system.parts["prior"]
-    assert isinstance(prior, Prior)
-    _, height, width = prior.shape
+    _, height, width = system.image_shape
     side = config.data.size
-    shape = (config.data.channels, side or height, side or width)
+    shape = (config.data.channels, side or height or 1, side or width or 1)
     _check_shape(config, system, shape)
 
 
 def _check_shape(config: RunConfig, system: System, shape: tuple[int, ...]) -> None:
-    """Compares observed images with what the prior makes, both (C, H, W).
+    """Compares observed images with what the networks take or make, both (C, H, W).
 
     Broadcasting would hide a difference, and the discriminator takes some of them.
     """
-    prior = system.parts["prior"]
-    assert isinstance(prior, Prior)
-    if shape != prior.shape:
-        c, side = prior.shape[0], prior.shape[1]
-        raise ValueError(
-            f"the observed images are {_by(shape)} (channels x height x width), but the networks of "
-            f"preset {config.preset!r} make {_by(prior.shape)}; set data.size={side} and "
-            f"data.channels={c} (with --fit crop or --fit resize), or choose another preset"
+    wanted = system.image_shape
+    if all(w in (None, given) for w, given in zip(wanted, shape, strict=True)):
+        return
+    c, side = wanted[:2]
+    size = "" if side is None else f"data.size={side} and "
+    raise ValueError(
+        f"the observed images are {_by(shape)} (channels x height x width), but the networks of "
+        f"preset {config.preset!r} make {_by(wanted)}; set {size}"
+        f"data.channels={c} (with --fit crop or --fit resize), or choose another preset"
+    )
+
+
+def _by(shape: tuple[int | None, ...]) -> str:
+    return "x".join("any" if side is None else str(side) for side in shape)
+
+
+def _hand_over(
+    system: System, parts: Mapping[str, nn.Module], config: RunConfig, *, resumed: bool
+) -> None:
+    """Gives a system the weights of parts that were trained before; a checkpoint has them."""
+    for name in parts.keys() - set(system.given):
+        raise ValueError(f"{config.recipe} learns its {name} itself; leave --{name} out")
+    for name in system.given:
+        part = system.get_submodule(name)
+        if name in parts:
+            part.load_state_dict(parts[name].state_dict())
+        elif part.state_dict() and not resumed:
+            raise ValueError(
+                f"{config.recipe} needs the weights of its {name}, which its configuration does not hold: give "
+                f"--{name} FOLDER (in Python parts)"
+            )
+
+
+def _has_checkpoint(out: Path, resume: Path | bool) -> bool:
+    return isinstance(resume, Path) or latest_checkpoint(out) is not None
+
+
+def _batches(
+    observed: ImageReader, clean: ImageReader | None, config: RunConfig, system: System
+) -> ImageBatches | JoinedBatches:
+    """Returns the batches of a run; with clean images, those follow the observed ones' channels."""
+
+    def walk(images: ImageReader, seed: int) -> ImageBatches:
+        data, stride = config.data, config.training.batch
+        return ImageBatches(
+            images, seed, flip=data.flip, random_crop=data.random_crop, stride=stride
         )
 
+    first = walk(observed, config.seed)
+    if clean is None:
+        return first
+    # Partners take the same walk; the images of two sets meet at random.
+    seed = config.seed if system.clean == "partners" else stable_hash(config.seed, "clean set")
+    return JoinedBatches(first, walk(clean, seed))
 
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
-
-def _sample(state: State) -> None:
-    """Draws the same latents as ever, and saves the averaged parts."""
-    prior = state.averages["prior"]
-    g = generator_for(state.config.seed, "samples", device=state.device)
-    assert isinstance(prior, Prior)
+def _sample(state: State, images: ImageReader) -> None:
+    """Draws the same latents, or restores the same images, as ever, and saves the averaged parts."""
     path = state.out / "samples" / f"{state.images:010d}.png"
-    save_grid(prior.sample(GRID, generator=g), path, columns=8)
+    prior = state.averages.get("prior")
+    if isinstance(prior, Prior):
+        g = generator_for(state.config.seed, "samples", device=state.device)
+        save_grid(prior.sample(GRID, generator=g), path, columns=8)
+    else:
+        save_grid(_before_and_after(state, images), path, columns=8)
     text = (
         f"Recipe {state.config.recipe}, preset {state.config.preset}, seed {state.config.seed}, "
         f"after {state.images:,} observed images."
     )
     for name, part in state.averages.items():
         artefacts.save(part, state.out / name, card=text)
+
+
+def _before_and_after(state: State, images: ImageReader) -> Tensor:
+    """Returns rows of eight observed images, each above the row of what is made of them."""
+    restorer = state.averages["restorer"]
+    observed = _first(images, GRID // 2).to(state.device)
+    rows = [row for y in torch.split(observed, 8) for row in (y, restorer(y))]
+    return torch.cat(rows)
 
 
 def _number(changes: dict[str, str], path: str, default: int) -> int:

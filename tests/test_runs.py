@@ -106,7 +106,9 @@ def test_a_resumed_run_equals_an_unbroken_one(finished: Run, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_resumes_to_the_same_bits(recipe: str, tmp_path: Path) -> None:
-    whole = tiny(recipe, **{"training.images": "16"})
+    # CycleGAN needs images that are spared.
+    letter = "K" if recipe == "cyclegan" else "B"
+    whole = tiny(recipe, letter, **{"training.images": "16"})
     half = change(whole, {"training.images": "8"})
     start(whole, tmp_path / "unbroken", device="cpu", silent=True)
     start(half, tmp_path / "broken", device="cpu", silent=True)

@@ -201,6 +201,10 @@ class Regression(System):
         return {"prior": self.linear}
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return 1, 2, 2
+
+    @property
     def ema_decay(self) -> float:
         return 0.9
 

@@ -62,6 +62,10 @@ class Toy(System):
         return {"prior": self.generator, "degradation": self.shift}
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return 1, SIZE, SIZE
+
+    @property
     def ema_decay(self) -> float:
         return 0.9
 

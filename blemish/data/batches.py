@@ -35,6 +35,7 @@ __all__ = [
     "ImageBatches",
     "ImageReader",
     "Images",
+    "JoinedBatches",
     "StreamedImages",
     "Subset",
     "batch_indices",
@@ -394,6 +395,23 @@ class ImageBatches:
                 random_crop=self.random_crop,
             )
         )
+
+
+@final
+class JoinedBatches:
+    """Two sets of images, of which a batch holds the channels of both.
+
+    Arguments:
+        first: The batches of the first set.
+        second: Those of the second, of images of the same size.
+    """
+
+    def __init__(self, first: ImageBatches, second: ImageBatches) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, images_seen: int, batch: int) -> Tensor:
+        """Returns the batches of both that start at some progress, with shape (B, C + C', H, W)."""
+        return torch.cat([self.first(images_seen, batch), self.second(images_seen, batch)], dim=1)
 
 
 def _walk(

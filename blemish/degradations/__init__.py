@@ -6,7 +6,7 @@ from ..networks import KINDS as NETWORKS
 from .base import Degradation, Differentiable, Linear
 from .blur import Blur, BlurParams
 from .compose import Chain, ChainParams, Fixed, Identity, Partial, PartialParams, is_differentiable
-from .frozen import FrozenSource, batch_for, degrade_batch, freeze, to_uint8
+from .frozen import FrozenSource, batch_for, degrade_batch, freeze, to_uint8, untouched
 from .jpeg import JPEG, DifferentiableJPEG, JPEGParams
 from .laws import KINDS as LAWS
 from .laws import (
@@ -71,6 +71,7 @@ __all__ = [
     "setting",
     "simulator",
     "to_uint8",
+    "untouched",
 ]
 
 DEGRADATIONS: dict[str, type] = {

@@ -16,8 +16,9 @@ from ..data import Source
 from ..functional.random import generators_for
 from ..types import Params
 from .base import Degradation
+from .compose import ChainParams, NoParams, PartialParams
 
-__all__ = ["FrozenSource", "batch_for", "degrade_batch", "freeze", "to_uint8"]
+__all__ = ["FrozenSource", "batch_for", "degrade_batch", "freeze", "to_uint8", "untouched"]
 
 # Blur, noise and JPEG together hold about 100 bytes for each pixel, noise and spectra included.
 _PIXELS = 2**20
@@ -83,6 +84,39 @@ def freeze(
         indices = range(start, start + len(rows))
         parts.append(degrade_batch(degradation, rows, indices, seed=seed)[0])
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def untouched(
+    degradation: Degradation[Any], count: int, shape: tuple[int, int, int], *, seed: int
+) -> Tensor:
+    """Returns which images of a frozen copy no damage befalls.
+
+    Arguments:
+        degradation: A degradation on the CPU.
+        count: The number N of images.
+        shape: The shape (C, H, W) of each.
+        seed: The seed of the copy.
+
+    Returns:
+        Truth values, with shape (N,).
+    """
+    parts = []
+    step = batch_for(shape[1:])
+    for start in range(0, count, step):
+        indices = range(start, min(start + step, count))
+        drawn = degradation.sample((len(indices), *shape), generator=generators_for(seed, indices))
+        parts.append(_spared(drawn))
+    return torch.cat(parts)
+
+
+def _spared(params: Params) -> Tensor:
+    if isinstance(params, ChainParams):
+        return torch.stack([_spared(stage) for stage in params.stages]).all(dim=0)
+    if isinstance(params, PartialParams):
+        return ~params.applied | _spared(params.inner)
+    harmless = isinstance(params, NoParams)
+    return torch.full((len(params),), harmless, dtype=torch.bool)
 
 
 class FrozenSource(Source):

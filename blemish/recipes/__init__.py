@@ -10,19 +10,22 @@ from ..configuration import decode
 from ..degradations import KINDS as DEGRADATION_KINDS
 from ..degradations import simulator
 from ..priors import KINDS as PRIOR_KINDS
+from ..restorers import KINDS as RESTORER_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
 from .presets import PRESETS, Preset
+from .restorers import RESTORATION, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
 
-__all__ = ["PRESETS", "RECIPES", "Preset", "Recipe", "configure", "decode_run"]
+__all__ = ["PRESETS", "RECIPES", "Preset", "Recipe", "configure", "decode_run", "with_simulator"]
 
-RECIPES: dict[str, Recipe] = {**ROBUST_GANS}
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORATION}
 """All recipes by name."""
 
 _KINDS: dict[str, type] = {
     **DEGRADATION_KINDS,
     **PRIOR_KINDS,
+    **RESTORER_KINDS,
     **SYSTEM_KINDS,
     "DataConfig": DataConfig,
     "RunConfig": RunConfig,

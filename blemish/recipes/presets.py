@@ -67,6 +67,9 @@ class Preset:
             codec of Shin & Song (2017), which the paper cites; ``integer`` ones with ``bilinear``
             chroma are nearer to libjpeg.
         chroma: How it enlarges subsampled colour.
+        translator: The channels and the residual blocks of a restorer.
+        packed: Whether the restorer works on packed pixels; see :mod:`blemish.networks.translator`.
+        restorer_lr: Adam's learning rate of a restorer; supervised, twice that.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
         held_out: The number of observed images kept for the choice of the best checkpoint.
@@ -100,6 +103,9 @@ class Preset:
     normalise: bool = False
     table: Table = "continuous"
     chroma: Chroma = "nearest"
+    translator: tuple[int, int] = (128, 3)
+    packed: bool = False
+    restorer_lr: float = 1e-4
     family: str = ""
     reports: tuple[int, int, int] = (1000, 50, 60)
     held_out: int = 1000
@@ -125,6 +131,8 @@ _SMALL16 = Preset(
     quality_bias=1.4,
     noise_gain=0.1,
     normalise=True,
+    translator=(24, 3),
+    restorer_lr=4e-4,
     table="integer",
     chroma="bilinear",
     reports=(100, 10, 5),
@@ -144,6 +152,7 @@ PRESETS: dict[str, Preset] = {
         ema=0.9,
         table="integer",
         chroma="bilinear",
+        translator=(8, 1),
         reports=(8, 2, 4),
         held_out=0,
     ),

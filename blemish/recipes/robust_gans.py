@@ -25,7 +25,7 @@ from ..systems import RobustGAN
 from ..training.config import DataConfig, RunConfig, TrainingConfig
 from .presets import PRESETS, Preset
 
-__all__ = ["ROBUST_GANS", "Recipe"]
+__all__ = ["ROBUST_GANS", "Recipe", "find_preset", "schedule"]
 
 Recipe = Callable[[str, str | None], RunConfig]
 """A recipe takes the names of a preset and of a setting, which may be None."""
@@ -46,7 +46,7 @@ def ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
         raise ValueError(
             "ambient-gan must be told the damage: give --setting, for example --setting N"
         )
-    return _run("ambient-gan", preset, setting, _told(_preset(preset), setting))
+    return _run("ambient-gan", preset, setting, _told(find_preset(preset), setting))
 
 
 def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
@@ -56,7 +56,7 @@ def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
     It has no model of noise and no masks: in A (clean) and R (noise alone), as without a setting, it
     blurs and compresses every generated image, though none of the observed ones is.
     """
-    shape = _preset(preset)
+    shape = find_preset(preset)
     letter = (setting or "N").rpartition("/")[2]
     stages: list[Any] = []
     if letter not in "HIJKLMST":
@@ -69,35 +69,37 @@ def p_ambient_gan(preset: str, setting: str | None = None) -> RunConfig:
 
 def br_gan(preset: str, setting: str | None = None) -> RunConfig:
     """BR-GAN: learns a generator of blur kernels."""
-    return _run("br-gan", preset, setting, _blur(_preset(preset)))
+    return _run("br-gan", preset, setting, _blur(find_preset(preset)))
 
 
 def nr_gan(preset: str, setting: str | None = None) -> RunConfig:
     """NR-GAN: learns a generator of noise levels."""
-    return _run("nr-gan", preset, setting, _noise(_preset(preset)))
+    return _run("nr-gan", preset, setting, _noise(find_preset(preset)))
 
 
 def cr_gan(preset: str, setting: str | None = None) -> RunConfig:
     """CR-GAN: learns a generator of JPEG qualities."""
-    return _run("cr-gan", preset, setting, _jpeg(_preset(preset)))
+    return _run("cr-gan", preset, setting, _jpeg(find_preset(preset)))
 
 
 def bncr_gan(preset: str, setting: str | None = None) -> RunConfig:
     """BNCR-GAN: learns kernels, noise levels and qualities, with adaptive consistency."""
-    shape = _preset(preset)
+    shape = find_preset(preset)
     run = _run("bncr-gan", preset, setting, _blur(shape), _noise(shape), _jpeg(shape))
     return _change(run, "bncr-gan", consistency_blur=0.1, consistency_compression=0.1)
 
 
 def br_gan_no_mask(preset: str, setting: str | None = None) -> RunConfig:
     """BR-GAN without the kernel's mask."""
-    blur = replace(_blur(_preset(preset)), masked=False)
+    blur = replace(_blur(find_preset(preset)), masked=False)
     return _run("br-gan-no-mask", preset, setting, blur)
 
 
 def cr_gan_no_mask(preset: str, setting: str | None = None) -> RunConfig:
     """CR-GAN without the quality's mask."""
-    return _run("cr-gan-no-mask", preset, setting, replace(_jpeg(_preset(preset)), masked=False))
+    return _run(
+        "cr-gan-no-mask", preset, setting, replace(_jpeg(find_preset(preset)), masked=False)
+    )
 
 
 def cr_gan_ac(preset: str, setting: str | None = None) -> RunConfig:
@@ -146,7 +148,12 @@ ROBUST_GANS: dict[str, Recipe] = {
 """The recipes of the family by name."""
 
 
-def _preset(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
+    """Returns a preset by name.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -199,7 +206,7 @@ def _change(run: RunConfig, recipe: str, **changes: float) -> RunConfig:
 
 
 def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConfig:
-    p = _preset(preset)
+    p = find_preset(preset)
     system = RobustGAN.Config(
         prior=GANPrior.Config(network=_generator(p, p.image_channels, p.image_gain)),
         degradation=_chain(stages),
@@ -222,18 +229,23 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
     )
     # Table 12: FFHQ is trained longer in setting N.
     iterations = 300_000 if (preset, setting) == ("ffhq128", "ffhq/N") else p.iterations
-    images = iterations * p.batch
-    log, sample, checkpoint = (_cadence(images, p.batch, count) for count in p.reports)
-    training = TrainingConfig(
-        images=images,
-        batch=p.batch,
-        log_every=log,
-        sample_every=sample,
-        checkpoint_every=checkpoint,
-    )
+    training = schedule(p, iterations)
     data = DataConfig(size=p.size, channels=p.image_channels, setting=setting, held_out=p.held_out)
     return RunConfig(
         recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training
+    )
+
+
+def schedule(preset: Preset, iterations: int) -> TrainingConfig:
+    """Returns how long a run of a preset is, and how often it reports."""
+    images = iterations * preset.batch
+    log, sample, checkpoint = (_cadence(images, preset.batch, count) for count in preset.reports)
+    return TrainingConfig(
+        images=images,
+        batch=preset.batch,
+        log_every=log,
+        sample_every=sample,
+        checkpoint_every=checkpoint,
     )
 
 

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from .base import Group, Phase, Strength, System
+from .base import Clean, Group, ImageShape, Phase, Strength, System
+from .cyclegan import CycleGAN
 from .robust_gan import RobustGAN
+from .supervised import Supervised
+from .unir import UNIR
 
-__all__ = ["KINDS", "Group", "Phase", "RobustGAN", "Strength", "System"]
+__all__ = [
+    "KINDS",
+    "UNIR",
+    "Clean",
+    "CycleGAN",
+    "Group",
+    "ImageShape",
+    "Phase",
+    "RobustGAN",
+    "Strength",
+    "Supervised",
+    "System",
+]
 
-KINDS: dict[str, type] = {"RobustGAN": RobustGAN.Config}
+KINDS: dict[str, type] = {
+    "CycleGAN": CycleGAN.Config,
+    "RobustGAN": RobustGAN.Config,
+    "Supervised": Supervised.Config,
+    "UNIR": UNIR.Config,
+}
 """The systems that a configuration may name."""

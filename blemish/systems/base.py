@@ -16,13 +16,19 @@ import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from ..functional.random import Randomness
 
-__all__ = ["RUNNING_AWAY", "Group", "Phase", "Strength", "System"]
+__all__ = ["RUNNING_AWAY", "Clean", "Group", "ImageShape", "Phase", "Strength", "System"]
+
+Clean = Literal["partners", "set"]
+"""Which clean images a system is taught with: the partner of each observed one, or any."""
+
+ImageShape = tuple[int, int | None, int | None]
+"""The shape (C, H, W) of images; None for a side that may be any."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,14 @@ class System(nn.Module, abc.ABC):
     """Networks and the losses by which they are trained together.
 
     Attributes:
+        clean: Which clean images it is taught with; None: observed images are all it sees. Of a system
+            that is, the batches hold both, channel after channel: observed images first.
+        given: The parts that are not learned but handed to it, trained before.
         autocast: A context in which networks run in the training precision; set by the loop.
     """
 
+    clean: ClassVar[Clean | None] = None
+    given: ClassVar[tuple[str, ...]] = ()
     autocast: Callable[[], AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
 
     @property
@@ -101,6 +112,11 @@ class System(nn.Module, abc.ABC):
 
         Their moving averages are kept, and saved as artefacts.
         """
+
+    @property
+    @abc.abstractmethod
+    def image_shape(self) -> ImageShape:
+        """The shape (C, H, W) that observed images must have; None for a side that may be any."""
 
     @property
     @abc.abstractmethod

@@ -39,20 +39,19 @@ from ..degradations import (
 from ..degradations.learned import LearnedBlurParams, LearnedJPEGParams, LearnedNoiseParams
 from ..functional.kernels import entropy
 from ..functional.noise import read_shot
-from ..functional.random import Randomness, generator_for, rand
+from ..functional.random import Randomness, generator_for
 from ..losses import (
     blur_weight,
     compression_weight,
     consistency_loss,
-    discriminator_loss,
     diversity_loss,
     generator_loss,
-    r1_penalty,
 )
 from ..networks import ResNetDiscriminator
 from ..priors import GANPrior
 from ..types import Params
-from .base import RUNNING_AWAY, Group, Phase, Strength, System
+from .adversary import discriminate, spread
+from .base import RUNNING_AWAY, Group, ImageShape, Phase, Strength, System
 
 __all__ = ["RobustGAN"]
 
@@ -208,6 +207,11 @@ class RobustGAN(System):
             return self._generator_losses(len(batch), generator)
         return self._discriminator_losses(batch, generator, iteration)
 
+    @property
+    def image_shape(self) -> ImageShape:
+        """The shape of the prior's images, which observed ones must have."""
+        return self.prior.shape
+
     def strengths(self) -> dict[str, Strength]:
         """Returns the mean learned strengths since the last call, with their sane ranges.
 
@@ -329,24 +333,15 @@ class RobustGAN(System):
         c = self.config
         with torch.no_grad():
             _, _, fake = self.generate(len(batch), generator)
-        # 8-bit images are spread over their quantisation cells, as in NR-GAN.
-        real = 2 * (batch * (255 / 256) - 0.5) + rand(batch.shape, generator) / 128
-        penalised = iteration % c.r1_every == 0
-        if not penalised:
-            with self.autocast():
-                return self._adversarial(self.discriminator(real), fake)
-        # The penalty's double backward pass is done in full precision.
-        real = real.requires_grad_()
-        logits = self.discriminator(real)
-        terms = self._adversarial(logits, fake)
-        penalty = r1_penalty(logits, real)
+        real = spread(batch, generator)
+        penalise = iteration % c.r1_every == 0
+        adversarial, penalty = discriminate(
+            self.discriminator, real, fake, penalise=penalise, autocast=self.autocast
+        )
+        if penalty is None:
+            return {"adversarial": adversarial}
         self._watch("discriminator_slope", penalty.sqrt())
-        return {**terms, "r1": c.r1 * c.r1_every * penalty}
-
-    def _adversarial(self, logits_real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        with self.autocast():
-            logits_fake = self.discriminator(2 * fake - 1)
-        return {"adversarial": discriminator_loss(logits_real.float(), logits_fake.float())}
+        return {"adversarial": adversarial, "r1": c.r1 * c.r1_every * penalty}
 
 
 def _check_players(config: RobustGAN.Config) -> None:

@@ -21,6 +21,8 @@ class DataConfig:
         size: The side of the square images in pixels; None takes them as they are.
         fit: How an image of another size is made to fit.
         channels: 1 for grey, 3 for RGB.
+        clean: A source of clean images, for systems that are taught with some: partners of the same names,
+            or any. None takes them from ``source``, before its setting damages them.
         setting: The name of a setting that damages a clean source, one frozen copy of each image;
             None takes the source as it is.
         limit: The number of images used; None uses all.
@@ -40,6 +42,7 @@ class DataConfig:
     size: int | None = None
     fit: Literal["crop", "resize", "none"] = "none"
     channels: int = 3
+    clean: str | None = None
     setting: str | None = None
     limit: int | None = None
     half: int | None = None

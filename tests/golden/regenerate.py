@@ -31,9 +31,9 @@ def config(recipe: str) -> RunConfig:
     return decode_run(json.loads(text.replace('"count": 16384', '"count": 32')))
 
 
-def observed(batch: int, iteration: int) -> Tensor:
+def observed(batch: int, iteration: int, name: str = "golden") -> Tensor:
     """Returns the images of an iteration: noise, enlarged to have some shape."""
-    small = rand((batch, 3, 4, 4), generator_for("golden", iteration))
+    small = rand((batch, 3, 4, 4), generator_for(name, iteration))
     x = torch.nn.functional.interpolate(small, scale_factor=4, mode="bilinear")
     return (x * 255).round() / 255
 
@@ -56,6 +56,9 @@ def run(recipe: str) -> Losses:
     rows: Losses = []
     for iteration in range(ITERATIONS):
         batch, row = observed(c.training.batch, iteration), {}
+        if system.clean is not None:
+            clean = observed(c.training.batch, iteration, "golden clean")
+            batch = torch.cat([batch, clean], dim=1)
         for phase in system.phases:
             if iteration < phase.start or (iteration - phase.start) % phase.every:
                 continue

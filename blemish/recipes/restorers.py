@@ -1,0 +1,121 @@
+"""The recipes of restorers: functions that return a full run configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..degradations import simulator
+from ..networks import PackedTranslator, ResNetDiscriminator, Translator
+from ..restorers import FeedForward
+from ..systems import UNIR, CycleGAN, Supervised
+from ..training.config import DataConfig, RunConfig
+from .presets import PRESETS, Preset
+from .robust_gans import Recipe, find_preset, schedule
+
+__all__ = ["RESTORATION", "with_simulator"]
+
+
+def unir(preset: str, setting: str | None = None) -> RunConfig:
+    """UNIR: learns a restorer from damaged images and a simulator of the damage (--degradation).
+
+    With a setting the simulator is the true damage, unless another is given.
+    """
+    p = find_preset(preset)
+    system = UNIR.Config(
+        restorer=_restorer(p),
+        discriminator=_discriminator(p),
+        lr=p.restorer_lr,
+        discriminator_rate=p.discriminator_rate,
+        ema=p.ema,
+        r1=p.r1,
+        r1_every=p.r1_every,
+    )
+    run = _run("unir", preset, setting, system)
+    if setting is None:
+        return run
+    told = simulator(setting, table=p.table, chroma=p.chroma)
+    return with_simulator(run, told.config, f"setting:{setting}")
+
+
+def cyclegan(preset: str, setting: str | None = None) -> RunConfig:
+    """CycleGAN: learns a restorer from damaged images and a set of clean ones.
+
+    The clean ones are those of --clean, or those that a partial setting (O, P, Q) spares.
+    """
+    p = find_preset(preset)
+    system = CycleGAN.Config(
+        restorer=_restorer(p),
+        discriminator=_discriminator(p),
+        lr=p.restorer_lr,
+        discriminator_rate=p.discriminator_rate,
+        ema=p.ema,
+        r1=p.r1,
+        r1_every=p.r1_every,
+    )
+    return _run("cyclegan", preset, setting, system)
+
+
+def supervised(preset: str, setting: str | None = None) -> RunConfig:
+    """A restorer taught with pairs, as the upper bound: damaged images and their clean partners.
+
+    The partners are those of --clean, or the images of --data before --setting damages them.
+    """
+    p = find_preset(preset)
+    system = Supervised.Config(restorer=_restorer(p), lr=2 * p.restorer_lr, ema=p.ema)
+    return _run("supervised", preset, setting, system)
+
+
+RESTORATION: dict[str, Recipe] = {"unir": unir, "cyclegan": cyclegan, "supervised": supervised}
+"""The recipes of restorers by name."""
+
+
+def with_simulator(run: RunConfig, degradation: Any, name: str) -> RunConfig:
+    """Returns the run with another simulator of the damage.
+
+    Arguments:
+        run: A run of a system that is given its degradation.
+        degradation: The configuration of the simulator.
+        name: What it is, for the record.
+
+    Raises:
+        ValueError: If the system learns the damage itself, or needs none.
+    """
+    if not isinstance(run.system, UNIR.Config):
+        raise ValueError(f"{run.recipe} takes no simulator of the damage; leave --degradation out")
+    return replace(run, system=replace(run.system, degradation=degradation, simulator=name))
+
+
+def _restorer(preset: Preset) -> FeedForward.Config:
+    channels, blocks = preset.translator
+    if preset.packed:
+        network: Any = PackedTranslator.Config(
+            channels=channels, blocks=blocks, image_channels=preset.image_channels
+        )
+    else:
+        network = Translator.Config(
+            channels=channels,
+            blocks=blocks,
+            image_channels=preset.image_channels,
+            residual_scale=preset.residual_scale,
+        )
+    return FeedForward.Config(network=network)
+
+
+def _discriminator(preset: Preset) -> ResNetDiscriminator.Config:
+    return ResNetDiscriminator.Config(
+        down=preset.down,
+        flat=preset.flat,
+        image_channels=preset.image_channels,
+        residual_scale=preset.residual_scale,
+    )
+
+
+def _run(recipe: str, preset: str, setting: str | None, system: Any) -> RunConfig:
+    p = PRESETS[preset]
+    # A checkpoint of a restorer is not chosen: nothing is kept for it.
+    data = DataConfig(size=p.size, channels=p.image_channels, setting=setting)
+    training = schedule(p, p.iterations)
+    return RunConfig(
+        recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training
+    )

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as save_bytes
 from torch import nn
 
 from .configuration import decode, encode, read_json
@@ -25,7 +26,7 @@ from .priors import KINDS as PRIOR_KINDS
 from .restorers import KINDS as RESTORER_KINDS
 from .restorers import RESTORERS
 
-__all__ = ["FORMAT", "is_artefact", "load", "save"]
+__all__ = ["FORMAT", "digest", "is_artefact", "load", "save"]
 
 FORMAT = 1
 """The version of the folder's layout."""
@@ -107,6 +108,15 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
     except RuntimeError as error:
         raise ValueError(f"{weights} does not fit its config.json: {error}") from None
     return part.to(device).eval()
+
+
+def digest(part: nn.Module) -> str:
+    """Returns 16 hexadecimal digits that tell a part from others: of its configuration and its weights."""
+    text = json.dumps(encode(part.config), sort_keys=True).encode()
+    weights = save_bytes(
+        {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
+    )
+    return hashlib.sha256(text + weights).hexdigest()[:16]
 
 
 def is_artefact(folder: str | os.PathLike[str]) -> bool:

@@ -115,7 +115,7 @@ def demo(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="What to train: gan, br-gan, ...")
+        str, typer.Argument(metavar="RECIPE", help="What to train: gan, br-gan, unir, ...")
     ],
     data: Annotated[
         str,
@@ -135,6 +135,20 @@ def train(
             metavar="S",
         ),
     ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            help="What a restorer is trained against: a run, an artefact, or setting:S; default: --setting's damage.",
+            metavar="D",
+        ),
+    ] = None,
+    clean: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean images for supervised (partners of the same names) and cyclegan (any).",
+            metavar="SOURCE",
+        ),
+    ] = None,
     images: Annotated[
         int | None,
         typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
@@ -145,7 +159,7 @@ def train(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Bring images to this side in pixels, which must be the preset's; see --fit.",
+            help="Bring images to this side in pixels (but for restorers, the preset's); see --fit.",
             metavar="N",
             min=1,
         ),
@@ -177,7 +191,7 @@ def train(
         ),
     ] = None,
 ) -> Any:
-    """Learn clean images and the damage from degraded images.
+    """Learn clean images and the damage, or a restorer, from degraded images.
 
     Example: blemish train br-gan --data photos.zip --out runs/br --size 32
     """
@@ -188,6 +202,8 @@ def train(
         out=out,
         preset=preset,
         setting=setting,
+        degradation=degradation,
+        clean=clean,
         images=images,
         seed=seed,
         device=device,

@@ -30,7 +30,7 @@ from .data import (
     hold_out,
     read_images,
 )
-from .degradations import Degradation, setting
+from .degradations import Degradation, Identity, setting
 from .functional.random import generator_for, stable_hash
 from .metrics import named_features
 from .priors import Prior
@@ -395,10 +395,10 @@ def _hand_over(
         part = system.get_submodule(name)
         if name in parts:
             part.load_state_dict(parts[name].state_dict())
-        elif part.state_dict() and not resumed:
+        elif (part.state_dict() or isinstance(part, Identity)) and not resumed:
             raise ValueError(
-                f"{config.recipe} needs the weights of its {name}, which its configuration does not hold: give "
-                f"--{name} FOLDER (in Python parts)"
+                f"{config.recipe} is trained against a {name} that it is given: add --{name} RUN, or setting:NAME "
+                "(in Python parts)"
             )
 
 

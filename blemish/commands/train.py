@@ -1,19 +1,24 @@
-"""``blemish train``: learn clean images and the damage from degraded images."""
+"""``blemish train``: learn clean images, the damage, or a restorer from degraded images."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from .. import artefacts
 from ..configuration import encode
-from ..recipes import RECIPES, configure
+from ..degradations import Degradation, simulator
+from ..recipes import RECIPES, RESTORATION, configure, with_simulator
 from ..runs import change, check_side, start
 from ..training.config import RunConfig
 from ..training.cost import estimate
 from ..training.loop import TrainingDiverged, build
 from ..training.processes import processes
+from .degrade import find_degradation
 from .report import run as write_report
 
 __all__ = ["describe", "resume_command", "run"]
@@ -26,6 +31,8 @@ def run(
     out: Path,
     preset: str,
     setting: str | None,
+    degradation: str | None = None,
+    clean: str | None = None,
     images: int | None,
     seed: int,
     device: str,
@@ -46,11 +53,14 @@ def run(
         out: The run's folder.
         preset: The name of the preset.
         setting: The setting that damages a clean source first, or None.
+        degradation: What a restorer is trained against: a run, an artefact or ``setting:NAME``; None
+            means the setting's own damage.
+        clean: A source of clean images, for what is taught with some; None takes them from the data.
         images: The number of observed images to see; None means the preset's.
         seed: The seed of the run.
         device: Where to compute.
         precision: ``32`` or ``bf16``.
-        size: The side of the images; None requires the preset's.
+        size: The side of the images; None means the preset's. Only restorers take another one.
         fit: How images of another size are made to fit: ``none``, ``crop`` or ``resize``.
         workers: The number of reading threads for large sets.
         skip_bad: Whether broken files are stepped over.
@@ -66,7 +76,11 @@ def run(
         ValueError: If an argument does not fit, or the run diverged; in one line.
     """
     config = configure(recipe, preset, setting)
-    _check_size(config, size)
+    parts: dict[str, Degradation[Any]] = {}
+    if degradation is not None:
+        parts["degradation"], name = _simulator(degradation)
+        config = with_simulator(config, parts["degradation"].config, name)
+    config = _sized(config, size)
     changes = {
         "seed": str(seed),
         "data.source": data,
@@ -74,6 +88,8 @@ def run(
         "data.skip_bad": str(skip_bad),
         "training.precision": precision,
     }
+    if clean is not None:
+        changes["data.clean"] = clean
     if images is not None:
         changes["training.images"] = str(images)
     changes |= dict(text.split("=", 1) for text in overrides)
@@ -81,10 +97,18 @@ def run(
     if dry_run:
         print(describe(config))
         return 0
-    command = resume_command(config, out, device, overrides, images=images, workers=workers)
+    command = resume_command(
+        config, out, device, overrides, images=images, workers=workers, degradation=degradation
+    )
     try:
         _, result = start(
-            config, out, resume=resume, device=device, workers=workers, command=command
+            config,
+            out,
+            resume=resume,
+            device=device,
+            parts=parts,
+            workers=workers,
+            command=command,
         )
     except TrainingDiverged as error:
         raise ValueError(str(error)) from error
@@ -97,19 +121,32 @@ def describe(config: RunConfig) -> str:
     """Returns the resolved configuration, the parameter counts and the costs of an iteration."""
     system = build(config)
     check_side(config, system)
-    shape = (config.data.channels, config.data.size or 32, config.data.size or 32)
+    channels = config.data.channels * (1 if system.clean is None else 2)
+    shape = (channels, config.data.size or 32, config.data.size or 32)
     cost = estimate(system, config, shape)
     document = json.dumps(encode(config), indent=2)
     doc = (RECIPES[config.recipe].__doc__ or "").strip().splitlines()[0]
     return f"{config.recipe}: {doc}\n{document}\n{cost}"
 
 
-def _check_size(config: RunConfig, size: int | None) -> None:
-    if size is not None and size != config.data.size:
+def _simulator(what: str) -> tuple[Degradation[Any], str]:
+    """Returns what a restorer is trained against, and what it is, for the record."""
+    if what.startswith("setting:"):
+        return simulator(what.removeprefix("setting:")), what
+    found = find_degradation(what, tell=print)
+    return found, f"sha256:{artefacts.digest(found)}"
+
+
+def _sized(config: RunConfig, size: int | None) -> RunConfig:
+    """Returns the configuration with images of another side, where the networks take any."""
+    if size is None or size == config.data.size:
+        return config
+    if config.recipe not in RESTORATION:
         raise ValueError(
             f"--size {size} does not fit preset {config.preset!r}, whose networks make "
             f"{config.data.size}x{config.data.size} images; leave --size out or choose another preset"
         )
+    return replace(config, data=replace(config.data, size=size))
 
 
 def _report(out: Path) -> None:
@@ -132,6 +169,7 @@ def resume_command(
     *,
     images: int | None,
     workers: int,
+    degradation: str | None = None,
 ) -> str:
     """Returns the command line that goes on with a run in its folder.
 
@@ -142,6 +180,7 @@ def resume_command(
         overrides: Changes of the configuration, each ``key=value``.
         images: The number of observed images to see; None means the preset's.
         workers: The number of reading threads.
+        degradation: What a restorer is trained against.
     """
     words = ["blemish"]
     world, local = processes()
@@ -152,6 +191,12 @@ def resume_command(
     words += ["--preset", config.preset]
     if config.data.setting is not None:
         words += ["--setting", config.data.setting]
+    if degradation is not None:
+        words += ["--degradation", degradation]
+    if config.data.clean is not None:
+        words += ["--clean", config.data.clean]
+    if config.recipe in RESTORATION and config.data.size is not None:
+        words += ["--size", str(config.data.size)]
     if images is not None:
         words += ["--images", str(images)]
     words += ["--seed", str(config.seed), "--device", device, "--workers", str(workers)]

@@ -17,7 +17,16 @@ from .presets import PRESETS, Preset
 from .restorers import RESTORATION, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
 
-__all__ = ["PRESETS", "RECIPES", "Preset", "Recipe", "configure", "decode_run", "with_simulator"]
+__all__ = [
+    "PRESETS",
+    "RECIPES",
+    "RESTORATION",
+    "Preset",
+    "Recipe",
+    "configure",
+    "decode_run",
+    "with_simulator",
+]
 
 RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORATION}
 """All recipes by name."""

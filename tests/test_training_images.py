@@ -169,6 +169,9 @@ def test_a_restorer_is_trained_against_what_was_learned(learned: Path, tmp_path:
     assert x.shape == y.shape
     assert not torch.equal(x, y)
     assert run.restorer.scale == 1
+    page = (out / "report.html").read_text()
+    for text in ("against a simulator of the damage", "Before and after", "Loss of T: identity"):
+        assert text in page
 
 
 def test_a_stopped_restorer_goes_on_to_the_same_bits(learned: Path, tmp_path: Path) -> None:
@@ -227,6 +230,7 @@ def test_restorers_are_trained_on_any_size(recipe: str, tmp_path: Path) -> None:
     assert train.run(recipe, out=tmp_path / "r", **arguments) == 0
     run = load(tmp_path / "r")
     assert run.config.data.size == 24
+    assert "Before and after" in (run.folder / "report.html").read_text()
     with Image.open(max((run.folder / "samples").glob("*.png"))) as sheet:
         # Eight rows of eight, with a pixel between: observed above restored.
         assert sheet.size == (8 * 25 - 1, 8 * 25 - 1)

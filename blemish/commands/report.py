@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..configuration import encode
+from ..degradations import Identity
 from ..evaluation import Record, check_replaceable, report_page
 from ..runs import Run, Which, load
 from ..training.progress import waiting
@@ -30,7 +31,8 @@ def run(run: Path, *, out: Path | None, checkpoint: Which | None = None) -> int:
     loaded = load(run, checkpoint)
     if not isinstance(loaded, Run):
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
-    if not (run / "prior").is_dir() or not (run / "degradation").is_dir():
+    there = {part for part in ("prior", "degradation", "restorer") if (run / part).is_dir()}
+    if "restorer" not in there and not {"prior", "degradation"} <= there:
         raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")
     out = out or run / "report.html"
     check_replaceable(out, page=out)
@@ -44,10 +46,12 @@ def run(run: Path, *, out: Path | None, checkpoint: Which | None = None) -> int:
 
 def _record(run: Run) -> Record:
     observed = run.folder / "observed.png"
+    there = {name: (run.parts / name).is_dir() for name in ("prior", "degradation", "restorer")}
     return Record(
         config=encode(run.config),
-        prior=run.prior,
-        degradation=run.degradation,
+        prior=run.prior if there["prior"] else None,
+        degradation=run.degradation if there["degradation"] else Identity(),
+        restorer=run.restorer if there["restorer"] else None,
         metrics=run.metrics(),
         images=run.images,
         checkpoint=run.describe() if run.chosen() else "",

@@ -17,6 +17,7 @@ from ..degradations import Degradation, Identity
 from ..degradations.compose import Chain
 from ..functional.random import generator_for
 from ..priors import Prior
+from ..restorers import Restorer
 from .charts import Chart, line_chart, short
 from .findings import Findings, inspect_degradation
 from .pages import render
@@ -44,20 +45,23 @@ class Record:
 
     Attributes:
         config: The configuration as JSON values, as ``config.json`` holds it.
-        prior: The generator of clean images, on the CPU.
+        prior: The generator of clean images, on the CPU; None of a restorer's run.
         degradation: The model of the damage, on the CPU.
+        restorer: What restores observed images, on the CPU.
         metrics: The lines of ``metrics.jsonl``, in order.
         images: The number of observed images seen.
         observed: A PNG sheet of training images, if there is one.
-        samples: PNG sheets of samples by the number of images seen.
+        samples: PNG sheets of samples by the number of images seen; a restorer's have rows of eight
+            observed images, each above the row of what is made of them.
         truth: The true damage, where it is known.
         checkpoint: Which checkpoint the parts are of, in words; empty for the last.
         proximal: Proximal distances by the number of images seen.
     """
 
     config: Mapping[str, Any]
-    prior: Prior
+    prior: Prior | None
     degradation: Degradation[Any]
+    restorer: Restorer | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
     images: int = 0
     observed: bytes | None = None
@@ -65,6 +69,14 @@ class Record:
     truth: Degradation[Any] | None = None
     checkpoint: str = ""
     proximal: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of the images on the sheets."""
+        if self.prior is not None:
+            return self.prior.shape
+        data = self.config["data"]
+        return data["channels"], data["size"], data["size"]
 
 
 def report_page(record: Record) -> str:
@@ -86,10 +98,10 @@ def report_page(record: Record) -> str:
         "warnings": _warnings(record.metrics),
         "observed": _observed(record),
         "generated": _generated(record, seed),
-        "generated_note": (
-            "What the model believes the images were before they were damaged."
-            if learned or _is_damage(record.degradation)
-            else "What the model makes; it takes images as they are, damage included."
+        "generated_title": "Before and after" if record.prior is None else "Generated images",
+        "generated_note": _note(record, learned),
+        "snapshots_note": (
+            "What is made of the same images" if record.prior is None else "The same latents"
         ),
         "steps": _steps(record, seed),
         "damage_word": "learned" if learned else "given",
@@ -129,21 +141,47 @@ def _title(config: Mapping[str, Any]) -> str:
 def _lead(record: Record, learned: bool) -> str:
     seen = record.images
     planned = record.config["training"]["images"]
-    text = {
+    text = _restores(record) if record.prior is None else _generates(record, learned)
+    return text if seen >= planned else f"{text} {seen:,} of {planned:,} images seen so far."
+
+
+def _restores(record: Record) -> str:
+    if _is_damage(record.degradation):
+        return "It learned to restore from damaged images alone, against a simulator of the damage."
+    return "It learned to restore from damaged images and clean ones."
+
+
+def _generates(record: Record, learned: bool) -> str:
+    return {
         (True, True): "It learned the images and the damage together, from damaged images alone.",
         (True, False): "It learned the images and the damage together, from damaged images alone.",
         (False, True): "It learned the images behind a damage that it was told.",
         (False, False): "It learned the images as they are; it knows nothing of damage.",
     }[learned, _is_damage(record.degradation)]
-    return text if seen >= planned else f"{text} {seen:,} of {planned:,} images seen so far."
+
+
+def _note(record: Record, learned: bool) -> str:
+    if record.prior is None:
+        return "Rows of observed images, each above the row of what the restorer makes of them."
+    if learned or _is_damage(record.degradation):
+        return "What the model believes the images were before they were damaged."
+    return "What the model makes; it takes images as they are, damage included."
 
 
 def _facts(record: Record) -> dict[str, str]:
     config = record.config
     last = record.metrics[-1] if record.metrics else {}
-    c, h, w = record.prior.shape
-    parts: dict[str, nn.Module] = {"G_x": record.prior, "damage": record.degradation}
-    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    c, h, w = record.shape
+    parts: dict[str, Any] = {
+        "G_x": record.prior,
+        "T": record.restorer,
+        "damage": record.degradation,
+    }
+    sizes = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in parts.items()
+        if isinstance(part, nn.Module)
+    }
     facts = {
         "Preset": str(config["preset"]),
         "Seed": str(config["seed"]),
@@ -179,17 +217,28 @@ def _warnings(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
 def _observed(record: Record) -> Picture | None:
     if record.observed is None:
         return None
-    images = cut(record.observed, record.prior.shape)
+    images = cut(record.observed, record.shape)
     return _sheet(images, "training images as the model saw them")
 
 
 @torch.no_grad()
-def _generated(record: Record, seed: int) -> Picture:
-    if record.samples and not record.checkpoint:
-        images = cut(record.samples[max(record.samples)], record.prior.shape)
-    else:
+def _generated(record: Record, seed: int) -> Picture | None:
+    if record.prior is not None and (record.checkpoint or not record.samples):
         images = record.prior.sample(SHEET, generator=generator_for(seed, "samples"))
-    return _sheet(images, "generated images")
+    elif record.samples:
+        images = cut(record.samples[max(record.samples)], record.shape)
+    else:
+        return None
+    return _sheet(images, "generated images" if record.prior else "observed and restored images")
+
+
+def _made(record: Record, moment: int) -> Tensor:
+    """Returns the images that were made at a moment; of a restorer's sheet, every second row."""
+    images = cut(record.samples[moment], record.shape)
+    if record.prior is not None:
+        return images
+    rows = torch.split(images, 8)
+    return torch.cat(rows[1::2])
 
 
 def _moments(record: Record) -> list[int]:
@@ -204,8 +253,8 @@ def _moments(record: Record) -> list[int]:
 def _snapshots(record: Record) -> tuple[Picture, ...]:
     return tuple(
         _sheet(
-            cut(record.samples[images], record.prior.shape),
-            f"generated images after {images:,} training images",
+            _made(record, images),
+            f"{'generated' if record.prior else 'restored'} images after {images:,} training images",
             f"after {images:,} images",
             pixels=_PIXELS,
         )
@@ -218,12 +267,13 @@ def _film(record: Record) -> Picture | None:
     moments = _moments(record)
     if not moments:
         return None
-    frames = torch.stack([cut(record.samples[m], record.prior.shape) for m in moments], dim=1)
+    frames = torch.stack([_made(record, m) for m in moments], dim=1)
     rows = max(1, min(SNAPSHOTS, 2 * _PIXELS // frames[0, :, 0].numel()))
     frames = frames[:rows]
     places = ", ".join(f"{m:,}" for m in moments)
-    caption = f"One row for each latent. From left to right: after {places} images."
-    alt = f"{len(frames)} latents at {len(moments)} moments of the training"
+    what = "latent" if record.prior else "image"
+    caption = f"One row for each {what}. From left to right: after {places} images."
+    alt = f"{len(frames)} {what}s at {len(moments)} moments of the training"
     return sheet(frames.flatten(0, 1), len(moments), alt, caption)
 
 
@@ -240,11 +290,11 @@ def _is_damage(degradation: nn.Module) -> bool:
 
 
 def _steps(record: Record, seed: int) -> tuple[Step, ...]:
-    return steps(record.prior, record.degradation, seed=seed)
+    return () if record.prior is None else steps(record.prior, record.degradation, seed=seed)
 
 
 def _walks(record: Record, seed: int) -> tuple[Walk, ...]:
-    return walks(record.prior, record.degradation, seed=seed)
+    return () if record.prior is None else walks(record.prior, record.degradation, seed=seed)
 
 
 def _findings(record: Record, seed: int) -> Findings | None:
@@ -253,7 +303,7 @@ def _findings(record: Record, seed: int) -> Findings | None:
     learned = any(True for _ in record.degradation.parameters())
     return inspect_degradation(
         record.degradation,
-        record.prior.shape,
+        record.shape,
         # What was given instead of learned is the truth already.
         truth=record.truth if learned else None,
         count=_DRAWS,

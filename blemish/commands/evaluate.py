@@ -31,9 +31,11 @@ from ..evaluation import (
 from ..metrics import (
     Extractor,
     NIQEModel,
+    PerceptualNetwork,
     dists_network,
     lpips_network,
     named_features,
+    perceptual_network,
 )
 from ..networks.weights import read_weights
 from ..priors import Prior
@@ -219,6 +221,7 @@ def _judges(weights: Sequence[str], metrics: Sequence[str], read: Open) -> Judge
         None if both is None else lpips_network(_backbone(both[0]), *both),
         None if texture is None else dists_network(*texture),
         _natural(files["niqe"], read) if "niqe" in files else None,
+        _perceptual() if "perceptual" in metrics else None,
     )
     for metric in {*metrics} & {*_WEIGHTS.values()}:
         judges.need(metric)
@@ -252,6 +255,13 @@ def _natural(place: str, read: Open) -> NIQEModel:
     with waiting("fitting NIQE"):
         images = (source.read(i)[None] for i in range(len(source)))
         return NIQEModel.fit(images, path.name)
+
+
+def _perceptual() -> PerceptualNetwork:
+    try:
+        return perceptual_network()
+    except ModuleNotFoundError as error:  # its message says what to install
+        raise ValueError(str(error)) from error
 
 
 def _extractor(name: str, channels: int) -> Extractor:

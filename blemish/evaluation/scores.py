@@ -22,6 +22,7 @@ from ..metrics import (
     DISTSNetwork,
     LPIPSNetwork,
     NIQEModel,
+    PerceptualNetwork,
     dists,
     fidelity_title,
     frechet,
@@ -34,6 +35,7 @@ from ..metrics import (
     manifold_title,
     ms_ssim,
     niqe,
+    perceptual,
     psnr,
     squared_radii,
     ssim,
@@ -55,7 +57,7 @@ SET_METRICS = ("fd", "kid", "prdc")
 
 PAIR_METRICS = (
     *("psnr", "ssim", "ms-ssim", "psnr-y", "ssim-y", "ms-ssim-y"),
-    *("lpips", "dists"),
+    *("lpips", "dists", "perceptual"),
 )
 """The metrics of aligned pairs; ``niqe`` judges images without their partners."""
 
@@ -132,11 +134,13 @@ class Judges:
         lpips: The network of LPIPS.
         dists: The network of DISTS.
         niqe: NIQE's Gaussian.
+        perceptual: The network of the perceptual distance.
     """
 
     lpips: LPIPSNetwork | None = None
     dists: DISTSNetwork | None = None
     niqe: NIQEModel | None = None
+    perceptual: PerceptualNetwork | None = None
 
     def need(self, metric: str) -> Any:
         """Returns the one that a metric needs.
@@ -150,6 +154,7 @@ class Judges:
                 "lpips": "lpips-backbone=FILE --weights lpips-heads=FILE",
                 "dists": "dists-backbone=FILE --weights dists-weights=FILE",
                 "niqe": "niqe=FILE, or niqe=FOLDER with clean images to fit it on",
+                "perceptual": "its network, as perceptual_network() returns it",
             }[metric]
             raise ValueError(f"{metric} needs --weights {wanted}")
         return found
@@ -297,6 +302,11 @@ def _pair_metrics(judges: Judges, crop: int) -> dict[str, _PairMetric]:
     table["dists"] = _PairMetric(
         torch.no_grad()(lambda x, y: dists(x, y, judges.need("dists"))),
         lambda: str(judges.need("dists").name),
+        higher=False,
+    )
+    table["perceptual"] = _PairMetric(
+        torch.no_grad()(lambda x, y: perceptual(x, y, judges.need("perceptual"))),
+        lambda: str(judges.need("perceptual").name),
         higher=False,
     )
     table["niqe"] = _PairMetric(

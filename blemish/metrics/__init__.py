@@ -17,6 +17,7 @@ from .named import FEATURES, named_features
 from .nearest import nearest_l1
 from .niqe import NIQEModel, niqe
 from .noise_level import NoiseLaw, noise_law, noise_level
+from .perceptual import PerceptualNetwork, perceptual, perceptual_network
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 from .wasserstein import wasserstein1
@@ -34,6 +35,7 @@ __all__ = [
     "Moments",
     "NIQEModel",
     "NoiseLaw",
+    "PerceptualNetwork",
     "SubsetScore",
     "blur_extent",
     "dinov2",
@@ -62,6 +64,8 @@ __all__ = [
     "niqe",
     "noise_law",
     "noise_level",
+    "perceptual",
+    "perceptual_network",
     "pixels",
     "psnr",
     "sharpness",

@@ -53,6 +53,7 @@ from .kernel import check_subsets, kid, kid_subsets
 from .lpips import LPIPSNetwork, lpips
 from .manifold import check_k, manifold
 from .niqe import NIQEModel, niqe
+from .perceptual import PerceptualNetwork, perceptual
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "FrechetDistance",
     "KernelDistance",
     "Manifold",
+    "Perceptual",
 ]
 
 _Side = Literal["real", "fake"]
@@ -402,6 +404,21 @@ class DISTS(_Pairs):
 
     def __init__(self, network: DISTSNetwork, **kwargs: Any) -> None:
         super().__init__(network.name, functools.partial(dists, network=network), **kwargs)
+
+
+@final
+class Perceptual(_Pairs):
+    """The mean distance in the activations of EfficientNet-Lite0.
+
+    Arguments:
+        network: The network; images are compared on its device.
+        kwargs: Of :class:`torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, network: PerceptualNetwork, **kwargs: Any) -> None:
+        super().__init__(network.name, functools.partial(perceptual, network=network), **kwargs)
 
 
 @final

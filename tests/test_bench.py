@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from blemish.bench import (
     TABLES,
@@ -39,15 +40,18 @@ from blemish.bench import (
     work_in_parallel,
 )
 from blemish.bench.preparations import PREPARATIONS, prepare
+from blemish.bench.restored import restored, scores
 from blemish.commands import bench
 from blemish.data import load_images, open_source
 from blemish.degradations import freeze, setting
-from blemish.metrics import pixels, psnr
+from blemish.metrics import extract, perceptual, perceptual_network, pixels, psnr
 from blemish.recipes import PRESETS, RECIPES
+from blemish.restorers import Keep
+from blemish.runs import load
 from blemish.training.checkpoint import latest_checkpoint
 
-LATER = {"unir", "bncr-unir", "cyclegan"}
-"""Recipes of the paper that are still to come."""
+COMPOSED = {"bncr-unir"}
+"""What two recipes make together."""
 
 # The package's attribute of this name is the function.
 WORK = importlib.import_module("blemish.bench.work")
@@ -82,7 +86,7 @@ def test_tables_name_what_there_is(name: str) -> None:
     assert len(set(labels)) == len(labels)
     assert table.preset in PRESETS
     for row in table.rows:
-        assert row.recipe in {*RECIPES, *LATER, "input"}
+        assert row.recipe in {*RECIPES, *COMPOSED, "input"}
         for letter in table.settings:
             figures = table.paper(row, letter)
             assert figures is None or len(figures) == len(table.scores)
@@ -138,6 +142,63 @@ def test_a_cell_has_its_scores(recipe: str, tmp_path: Path) -> None:
     assert found["features"] == "pixels@4"
     assert min(found[k] for k in ("frechet", "frechet_to_degraded", "degraded_frechet")) > 0
     assert ("radius" in found["learned"]) == (recipe == "br-gan")
+
+
+@pytest.mark.parametrize(("recipe", "letter"), [("unir", "J"), ("cyclegan", "K"), ("input", "J")])
+def test_a_restorers_cell_has_its_scores(recipe: str, letter: str, tmp_path: Path) -> None:
+    assert measure(cell(recipe, letter), SOURCES, PROTOCOL, tmp_path, device="cpu")
+    (found,) = read_cells(tmp_path)
+    assert found["frechet"] > 0
+    assert 5 < found["psnr"] < 60
+    assert 0 < found["ssim"] < 1
+    # Of 16 x 16 pixels there is no perceptual distance.
+    assert "perceptual" not in found
+    assert found.get("iterations") == (None if recipe == "input" else 4)
+
+
+def test_a_restorer_is_trained_against_what_the_gan_learned(tmp_path: Path) -> None:
+    assert measure(cell("bncr-unir", "J"), SOURCES, PROTOCOL, tmp_path, device="cpu")
+    runs = tmp_path / "runs"
+    unir, gan = (load(runs / f"glyphs-J-{name}-0") for name in ("bncr-unir", "bncr-gan"))
+    one, two = unir.degradation.state_dict(), gan.degradation.state_dict()
+    assert one.keys() == two.keys()
+    assert one
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert unir.config.system.simulator == "bncr-gan of seed 0"
+    # The GAN's own cell is measured from the same run.
+    before = (runs / "glyphs-J-bncr-gan-0" / "config.json").stat().st_mtime_ns
+    assert measure(cell("bncr-gan", "J"), SOURCES, PROTOCOL, tmp_path, device="cpu")
+    assert (runs / "glyphs-J-bncr-gan-0" / "config.json").stat().st_mtime_ns == before
+    assert len(read_cells(tmp_path)) == 2
+
+
+def test_waiting_for_what_the_gan_learns_ends_when_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_POLL", 0.01)
+    with cells.lock(tmp_path, cell("bncr-gan", "J").name):
+        stopped = measure(
+            cell("bncr-unir", "J"), SOURCES, PROTOCOL, tmp_path, device="cpu", stop=lambda: True
+        )
+    assert not stopped
+    assert not read_cells(tmp_path)
+
+
+def test_scores_of_restored_images_are_those_by_hand() -> None:
+    clean = load_images(open_source("glyphs:60", size=32, channels=3))
+    damaged = freeze(setting("S"), clean, seed=0)
+    features = pixels(4, 3)
+    found = scores(clean, damaged, features, extract(features, clean))
+    assert found["psnr"] == pytest.approx(float(psnr(clean, damaged).mean()))
+    network = perceptual_network()
+    assert found["perceptual"] == pytest.approx(
+        float(perceptual(clean, damaged, network).mean()), rel=1e-3
+    )
+    assert restored(Keep(), damaged).equal(damaged)
+    same = scores(clean, clean, features, extract(features, clean))
+    assert same["perceptual"] == 0
+    assert same["ssim"] == pytest.approx(1)
+    assert abs(same["frechet"]) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -677,9 +738,9 @@ def test_only_glyphs_have_test_images_by_a_seed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_models_that_are_not_there_are_told(tmp_path: Path, capsys) -> None:
-    bench._tell_unavailable([cell("unir", "N"), cell("gan", "N", preparation="deblur"), cell()])
+    bench._tell_unavailable([cell("pulse", "N"), cell("gan", "N", preparation="deblur"), cell()])
     out = capsys.readouterr().out
-    assert "deblur+gan on N, unir on N" in out
+    assert "deblur+gan on N, pulse on N" in out
     assert "gan on B" not in out
 
 

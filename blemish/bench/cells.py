@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..configuration import read_json
@@ -31,20 +31,27 @@ from ..data import Images, load_images, open_source
 from ..degradations import freeze, setting, to_uint8
 from ..evaluation.findings import inspect_degradation
 from ..functional.random import generator_for
-from ..metrics import Extractor, extract, frechet, named_features, psnr, ssim
+from ..metrics import Extractor, extract, frechet, named_features
 from ..priors import Prior, sample_batches
-from ..recipes import PRESETS, RECIPES, configure
+from ..recipes import PRESETS, RECIPES, RESTORATION, TAUGHT, configure, with_simulator
 from ..runs import Run, change, load, start
 from ..training.checkpoint import write_atomically
 from .preparations import PREPARATIONS, prepare
+from .restored import restored, scores
 from .tables import Table, model_key
 
 __all__ = ["Cell", "Protocol", "Sources", "lock", "measure", "plan", "read_cells"]
+
+Stop = Callable[[], bool] | None
 
 FORMAT = 1
 """The version of a cell's document."""
 
 _DRAWS = 1000
+_COMPOSED = "bncr-unir"
+"""UNIR against the damage that BNCR-GAN has learned from the same images."""
+
+_POLL = 1.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,12 @@ class Cell:
     def available(self) -> bool:
         """Whether this version can compute it."""
         prepared = self.preparation is None or self.setting in PREPARATIONS[self.preparation]
-        return prepared and (self.recipe in RECIPES or self.recipe == "input")
+        return prepared and (self.recipe in RECIPES or self.recipe in ("input", _COMPOSED))
+
+    @property
+    def restores(self) -> bool:
+        """Whether a restorer is trained."""
+        return self.recipe in RESTORATION or self.recipe == _COMPOSED
 
 
 def plan(table: Table, label: str, seeds: Sequence[int]) -> list[Cell]:
@@ -195,13 +207,9 @@ def measure(
     """
     began = time.monotonic()
     bench = _Bench(sources, protocol, out)
-    if cell.recipe == "input":
-        found = bench.inputs(cell)
-    else:
-        trained = bench.train(cell, device, stop)
-        if trained is None:
-            return False
-        found = bench.judge(cell, trained)
+    found = bench.found(cell, device, stop)
+    if found is None:
+        return False
     document = {
         "format": FORMAT,
         **asdict(cell),
@@ -224,9 +232,27 @@ class _Bench:
     protocol: Protocol
     out: Path
 
-    def train(self, cell: Cell, device: str, stop: Callable[[], bool] | None) -> Run | None:
+    def found(self, cell: Cell, device: str, stop: Stop) -> dict[str, Any] | None:
+        """Returns the figures of a cell; None if it was stopped."""
+        if cell.recipe == "input":
+            return self.inputs(cell)
+        trained = self.train(cell, device, stop)
+        if trained is None:
+            return None
+        return self.restores(cell, trained) if cell.restores else self.judge(cell, trained)
+
+    def train(self, cell: Cell, device: str, stop: Stop) -> Run | None:
         """Trains a cell's run, or goes on with it; None if it was stopped."""
-        config = configure(cell.recipe, self.protocol.preset, cell.setting)
+        recipe = "unir" if cell.recipe == _COMPOSED else cell.recipe
+        config = configure(recipe, self.protocol.preset, cell.setting)
+        parts = {}
+        if cell.recipe == _COMPOSED:
+            learned = self.learned(cell, device, stop)
+            if learned is None:
+                return None
+            parts["degradation"] = learned.degradation
+            name = f"bncr-gan of seed {cell.seed}"
+            config = with_simulator(config, learned.degradation.config, name)
         changes = {
             "seed": str(cell.seed),
             "data.source": self.sources.train,
@@ -236,17 +262,34 @@ class _Bench:
         }
         config = change(config, changes)
         config = replace(config, training=replace(config.training, keep=1))
-        observed = torch.from_numpy(np.load(self.observed(cell)))
+        # Systems that are taught with clean images open both themselves.
+        taught = cell.recipe in TAUGHT
+        observed = None if taught else Images(torch.from_numpy(np.load(self.observed(cell))))
         run, result = start(
             config,
             self.out / "runs" / cell.name,
             resume=True,
             device=device,
-            images=Images(observed),
+            images=observed,
+            parts=parts,
             silent=True,
             stop=stop,
         )
         return run if result.finished else None
+
+    def learned(self, cell: Cell, device: str, stop: Stop) -> Run | None:
+        """Returns the run of BNCR-GAN on the same images, which it trains if need be; None if it was stopped."""
+        simulator = replace(cell, recipe="bncr-gan")
+        guard = lock(self.out, simulator.name)
+        while True:
+            # It may be trained elsewhere at this moment, as a cell of its own.
+            try:
+                with guard.acquire(timeout=_POLL):
+                    trained = self.train(simulator, device, stop)
+                    return trained and load(trained.folder)
+            except Timeout:
+                if stop is not None and stop():
+                    return None
 
     def judge(self, cell: Cell, run: Run) -> dict[str, Any]:
         """Compares samples of the last checkpoint with clean and with damaged images."""
@@ -271,15 +314,25 @@ class _Bench:
 
     def inputs(self, cell: Cell) -> dict[str, Any]:
         """Compares the damaged test images themselves with the clean ones; tests are damaged by N."""
+        clean, damaged = self._test_pairs(cell)
+        return dict(scores(clean, damaged, self.features(), self.clean_features()))
+
+    def restores(self, cell: Cell, run: Run) -> dict[str, Any]:
+        """Compares restored test images with the clean ones; tests are damaged by N."""
+        clean, damaged = self._test_pairs(cell)
+        last = load(run.folder, "last")
+        images = restored(last.restorer, damaged)
+        line = last.metrics()[-1]
+        return {
+            **scores(clean, images, self.features(), self.clean_features()),
+            "iterations": line["iteration"],
+            "training_seconds": line["seconds"],
+        }
+
+    def _test_pairs(self, cell: Cell) -> tuple[Tensor, Tensor]:
         size, channels = self.shape()
         clean = pick(clean_images(self.sources.test, size, channels), self.protocol.count, "test")
-        damaged = freeze(setting(self._setting("N")), clean, seed=cell.seed)
-        found = extract(self.features(), damaged)
-        return {
-            "frechet": frechet(found, self.clean_features()),
-            "psnr": float(psnr(clean, damaged).mean()),
-            "ssim": float(ssim(clean, damaged).mean()),
-        }
+        return clean, freeze(setting(self._setting("N")), clean, seed=cell.seed)
 
     def observed(self, cell: Cell) -> Path:
         """Returns the file of a cell's observed images, which it makes if it is not there."""

@@ -184,8 +184,14 @@ def _sentence(summary: Summary) -> str:
     p = summary.protocol or {}
     seeds = ", ".join(map(str, summary.seeds)) or "none"
     changes = "".join(f", {k}={v}" for k, v in p.get("changes", {}).items())
+    what = f"{frechet_title(p['features'])} of {p['count']:,} samples to as many clean test images"
+    if len(summary.table.scores) > 1:
+        what = (
+            f"{frechet_title(p['features'])}, perceptual distance (effnet-lite0; in the paper LPIPS), PSNR and SSIM "
+            f"of {p['count']:,} test images, damaged by N and restored, to the clean ones"
+        )
     return (
-        f"{frechet_title(p['features'])} of {p['count']:,} samples to as many clean test images; preset {p['preset']}"
+        f"{what}; preset {p['preset']}"
         f"{changes}, {p['images']:,} images seen; seeds {seeds}: median [least, greatest]."
         + (f" The paper's figures are FIDs on {summary.table.of}." if summary.table.of else "")
     )

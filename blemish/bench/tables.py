@@ -123,7 +123,7 @@ MASK = "the mask helps"
 CONSISTENCY = "adaptive consistency helps"
 PREPARED = "learning the damage beats preparing the images"
 
-RESTORATION = ("frechet", "lpips", "psnr", "ssim")
+RESTORATION = ("frechet", "perceptual", "psnr", "ssim")
 
 
 def _claims(claim: str, settings: str, *labels: str) -> tuple[Ordering, ...]:

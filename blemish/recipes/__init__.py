@@ -14,13 +14,14 @@ from ..restorers import KINDS as RESTORER_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
 from .presets import PRESETS, Preset
-from .restorers import RESTORATION, with_simulator
+from .restorers import RESTORATION, TAUGHT, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
 
 __all__ = [
     "PRESETS",
     "RECIPES",
     "RESTORATION",
+    "TAUGHT",
     "Preset",
     "Recipe",
     "configure",

@@ -13,7 +13,7 @@ from ..training.config import DataConfig, RunConfig
 from .presets import PRESETS, Preset
 from .robust_gans import Recipe, find_preset, schedule
 
-__all__ = ["RESTORATION", "with_simulator"]
+__all__ = ["RESTORATION", "TAUGHT", "with_simulator"]
 
 
 def unir(preset: str, setting: str | None = None) -> RunConfig:
@@ -68,6 +68,9 @@ def supervised(preset: str, setting: str | None = None) -> RunConfig:
 
 RESTORATION: dict[str, Recipe] = {"unir": unir, "cyclegan": cyclegan, "supervised": supervised}
 """The recipes of restorers by name."""
+
+TAUGHT = ("cyclegan", "supervised")
+"""Those whose systems are taught with clean images."""
 
 
 def with_simulator(run: RunConfig, degradation: Any, name: str) -> RunConfig:

@@ -22,7 +22,9 @@ from test_evaluation_folder import damaged
 from blemish.commands import inspect, report
 from blemish.degradations import setting
 from blemish.evaluation import (
+    BeforeAfter,
     Column,
+    before_after_page,
     comparison_page,
     folder_page,
     inspect_degradation,
@@ -118,6 +120,9 @@ def visit(text: str, folder: Path) -> Visit:
     return Visit(console, requests, done.stdout)
 
 
+PAGES = ("report", "inspect", "folder", "comparison", "before-after")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pages")
@@ -128,31 +133,36 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     findings = inspect_degradation(record.degradation, record.prior.shape, truth=setting("B"))
     x = torch.rand(36, 1, 16, 16)
     columns = [Column(name, "Some words.", x, {"distance": "9"}) for name in "abcde"]
-    images = damaged("AN", count=20)
+    images, y = damaged("AN", count=20), torch.rand(3, 90, 250)
     summary = {"gan": {"frechet": 2.0, "frechet_to_degraded": 1.0}}
     return {
         "report": (run / "report.html").read_text(),
         "inspect": (folder / "inspect" / "index.html").read_text(),
         "folder": folder_page(inspect_folder(images), images, command="blemish train " + "x" * 99),
         "comparison": comparison_page("Title", columns, findings, summary, "Notes."),
+        "before-after": before_after_page([BeforeAfter(name, y, y.flip(-1)) for name in "ab"]),
     }
 
 
-@pytest.mark.parametrize("name", ["report", "inspect", "folder", "comparison"])
+@pytest.mark.parametrize("name", PAGES)
 def test_page_in_a_browser(name: str, pages: dict[str, str], tmp_path: Path) -> None:
     found = visit(pages[name].replace("</body>", USE), tmp_path)
     assert found.console == []
     assert found.requests == []
     used = re.findall(r'data-used="([^"]*)"', found.document)
-    assert len(used) == pages[name].count("data-chart=") > 0
-    assert set(used) == {"yes"}
+    assert len(used) == pages[name].count("data-chart=")
+    assert (not used) == (name == "before-after")
+    assert set(used) <= {"yes"}
     assert 'data-broken="0"' in found.document
     if name == "report":
         assert 'data-first="after 0 images"' in found.document
         assert 'data-second="after 16 images"' in found.document
+    if name == "before-after":
+        assert found.document.count('data-first="0 % as it was"') == 2
+        assert found.document.count("--at: 0%") == 2
 
 
-@pytest.mark.parametrize("name", ["report", "inspect", "folder", "comparison"])
+@pytest.mark.parametrize("name", PAGES)
 def test_page_fits_a_phone(name: str, pages: dict[str, str], tmp_path: Path) -> None:
     found = visit(PHONE.replace("PAGE", html.escape(pages[name])), tmp_path)
     assert found.console == []

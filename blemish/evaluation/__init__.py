@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .before_after import BeforeAfter, before_after_page, most_changed
 from .cache import FeatureCache, default_folder
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
@@ -24,6 +25,7 @@ __all__ = [
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",
+    "BeforeAfter",
     "Column",
     "Drawn",
     "Evaluation",
@@ -37,6 +39,7 @@ __all__ = [
     "Share",
     "Suggestion",
     "Verdict",
+    "before_after_page",
     "check_counts",
     "check_replaceable",
     "chosen",
@@ -47,6 +50,7 @@ __all__ = [
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",
+    "most_changed",
     "noise_curve",
     "pair_scores",
     "prior_set",

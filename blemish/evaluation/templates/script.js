@@ -77,3 +77,16 @@ for (const strip of document.querySelectorAll(".time")) {
   player.classList.add("live");
   show(frames.length - 1);
 }
+
+// Before and after: the handle follows the slider.
+for (const slider of document.querySelectorAll(".slider")) {
+  const input = slider.querySelector("input");
+  const label = slider.querySelector("output");
+  const show = () => {
+    slider.style.setProperty("--at", `${input.value}%`);
+    label.textContent = `${input.value} % as it was`;
+  };
+  slider.classList.add("live");
+  input.addEventListener("input", show);
+  show();
+}

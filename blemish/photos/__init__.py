@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from .files import write_whole
+from .metadata import Metadata
+from .picture import FORMATS, Picture, read_picture, write_picture
 from .tiles import LEAST_TILE, TILE, NotEnoughMemory, Tiling, deviation, restore_tiled, tiling
 
 __all__ = [
+    "FORMATS",
     "LEAST_TILE",
     "TILE",
+    "Metadata",
     "NotEnoughMemory",
+    "Picture",
     "Tiling",
     "deviation",
+    "read_picture",
     "restore_tiled",
     "tiling",
+    "write_picture",
+    "write_whole",
 ]

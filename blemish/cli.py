@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train",
     "sample": "sample",
     "degrade": "degrade",
+    "restore": "restore",
     "inspect": "inspect",
     "report": "report",
     "evaluate": "evaluate",
@@ -289,6 +290,53 @@ def degrade(
         replay=replay,
         overwrite=overwrite,
         skip_bad=skip_bad,
+        checkpoint=value(checkpoint),
+    )
+
+
+@app.command()
+def restore(
+    what: Annotated[
+        str, typer.Argument(metavar="RESTORER", help="A run that has a restorer, or a restorer.")
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A picture or a folder of pictures.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The picture or folder written; left out with --in-place.",
+            show_default=False,
+        ),
+    ] = None,
+    tile: Annotated[
+        int,
+        typer.Option(help="The side of the tiles that are restored at a time.", metavar="N", min=1),
+    ] = 512,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Restore again what is there; else it is stepped over."),
+    ] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Replace each picture by the restored one.")
+    ] = False,
+    device: Device = "auto",
+    checkpoint: Checkpoints = None,
+) -> Any:
+    """Restore photographs, with their depth, alpha and metadata.
+
+    Example: blemish restore runs/unir photos/ restored/
+    """
+    return _run(
+        "restore",
+        what,
+        source,
+        output,
+        tile=tile,
+        overwrite=overwrite,
+        in_place=in_place,
+        device=device,
         checkpoint=value(checkpoint),
     )
 

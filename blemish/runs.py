@@ -36,6 +36,7 @@ from .functional.random import generator_for
 from .metrics import named_features
 from .priors import Prior
 from .recipes import PRESETS, decode_run
+from .restorers import Restorer
 from .systems.base import System
 from .training.checkpoint import latest_checkpoint
 from .training.config import DataConfig, RunConfig
@@ -86,9 +87,19 @@ class Run:
         degradation: Degradation[Any] = artefacts.load(self.parts / "degradation")
         return degradation
 
+    @functools.cached_property
+    def restorer(self) -> Restorer:
+        """The restorer, with averaged weights.
+
+        Raises:
+            FileNotFoundError: If the run has none.
+        """
+        restorer: Restorer = artefacts.load(self.parts / "restorer")
+        return restorer
+
     @property
     def parts(self) -> Path:
-        """The folder of the parts ``prior/`` and ``degradation/``.
+        """The folder of the parts ``prior/``, ``degradation/`` and ``restorer/``, those which the run has.
 
         Raises:
             ValueError: If the best checkpoint is wanted and none was chosen.
@@ -149,11 +160,11 @@ def load(folder: str | os.PathLike[str], checkpoint: Which | None = None) -> Any
     """Loads a run, or an artefact.
 
     Arguments:
-        folder: A run's folder, or one that holds a degradation or a prior.
+        folder: A run's folder, or one that holds a degradation, a prior or a restorer.
         checkpoint: Which parts of a run: ``best`` or ``last``; None means the best where one was chosen.
 
     Returns:
-        A :class:`Run`, a degradation or a prior.
+        A :class:`Run`, a degradation, a prior or a restorer.
 
     Raises:
         FileNotFoundError: If the folder is neither.

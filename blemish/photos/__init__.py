@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .files import write_whole
+from .channels import with_channels
+from .files import lies_in, write_whole
 from .metadata import Metadata
 from .picture import FORMATS, Picture, read_picture, write_picture
 from .tiles import LEAST_TILE, TILE, NotEnoughMemory, Tiling, deviation, restore_tiled, tiling
@@ -16,9 +17,11 @@ __all__ = [
     "Picture",
     "Tiling",
     "deviation",
+    "lies_in",
     "read_picture",
     "restore_tiled",
     "tiling",
+    "with_channels",
     "write_picture",
     "write_whole",
 ]

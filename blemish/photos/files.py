@@ -1,4 +1,4 @@
-"""Writing a file so that it is whole or is not there."""
+"""Files: whether one lies in another's folder, and writing one so that it is whole or is not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import stat
 import uuid
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["lies_in", "write_whole"]
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Returns whether a path is a folder (or file) that exists, or lies below it.
+
+    Compared are files and not names: links and the case of letters do not matter.
+    """
+    if not folder.exists():
+        return False
+    resolved = path.resolve()
+    return any(p.exists() and p.samefile(folder) for p in (resolved, *resolved.parents))
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -260,8 +260,8 @@ def _strips(
     for row in rows:
         strip = torch.zeros(y.shape[1], scale * (row.right - row.left), scale * y.shape[-1])
         for column in columns:
-            part = y[..., row.start : row.stop, column.start : column.stop].to(device)
-            piece = restorer(_unit(part))[0, :, row.inside(scale), column.inside(scale)].cpu()
+            part = _unit(y[..., row.start : row.stop, column.start : column.stop]).to(device)
+            piece = restorer(part)[0, :, row.inside(scale), column.inside(scale)].cpu()
             place = slice(scale * column.left, scale * column.right)
             strip[..., place] += piece * column.weights(scale)
             done += 1

@@ -300,13 +300,13 @@ def restore(
         str, typer.Argument(metavar="RESTORER", help="A run that has a restorer, or a restorer.")
     ],
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A picture or a folder of pictures.")
+        Path, typer.Argument(metavar="INPUT", help="A picture, a folder of pictures, or a video.")
     ],
     output: Annotated[
         Path | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The picture or folder written; left out with --in-place.",
+            help="The picture, folder or video written; left out with --in-place.",
             show_default=False,
         ),
     ] = None,

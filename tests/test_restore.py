@@ -462,6 +462,23 @@ def test_a_restorer_that_sees_too_far_is_measured(
     assert "the restorer sees" not in capsys.readouterr().out
 
 
+def test_a_video_goes_frame_by_frame(
+    tmp_path: Path, brighter: Brighter, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    frame, seen = np.zeros((9, 8, 3), np.uint8), []
+
+    def each(change: Callable[[Any], Any], source: Path, target: Path, progress: Any) -> None:
+        seen.append((change(frame), target))
+
+    monkeypatch.setattr(restore, "restore_video", each)
+    (tmp_path / "a.MOV").write_bytes(b"a video")
+    assert call(tmp_path / "a.MOV", tmp_path / "b.mp4") == 0
+    assert (seen[0][0] == 16).all()
+    assert seen[0][1] == tmp_path / "b.mp4"
+    assert call(tmp_path / "a.MOV", tmp_path / "b.png") == 1
+    assert "videos are written to names ending in .mp4" in capsys.readouterr().err
+
+
 def test_the_best_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

@@ -6,6 +6,8 @@ stepped over, so that a run which was stopped goes on with the same command. Wha
 stepped over, and makes the exit code 1. An output is whole or is not there, and nothing is written over an input
 unless ``--in-place`` asks for it.
 
+A video is restored frame by frame (:mod:`blemish.photos.video`); those in folders are left out.
+
 Grey pictures and restorers of RGB go together, and the other way round (:mod:`blemish.photos.channels`).
 """
 
@@ -20,17 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.files import picture_names
 from ..photos import (
     FORMATS,
+    VIDEOS,
     NotEnoughMemory,
     Picture,
     deviation,
     lies_in,
     read_picture,
     restore_tiled,
+    restore_video,
     tiling,
     with_channels,
     write_picture,
@@ -57,11 +62,11 @@ def run(
     device: str = "auto",
     checkpoint: Which | None = None,
 ) -> int:
-    """Restores a picture, or all pictures in a folder.
+    """Restores a picture or a video, or all pictures in a folder.
 
     Arguments:
         what: A run's folder or a restorer's.
-        source: A picture or a folder.
+        source: A picture, a video or a folder.
         output: The picture or the folder written; of one picture, a folder keeps its name. None with ``in_place``.
         tile: The largest side of a tile in pixels.
         overwrite: Whether pictures that are there are restored again; else they are stepped over.
@@ -157,6 +162,10 @@ class _Worker:
         colours = np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
         return replace(picture, colours=colours, alpha=alpha)
 
+    def restore_frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Restores a frame of a video, with shape (H, W, 3)."""
+        return self.restore(Picture(frame), lambda done, total: None).colours
+
     def _shrink(self, tile: int) -> None:
         self.notes.append(
             f"not enough memory for tiles of {self.tile} pixels; going on with tiles of {tile}"
@@ -222,8 +231,7 @@ def _attempt(job: _Job, worker: _Worker, tally: _Tally, progress: Tell, *, again
         if not _is_wanted(job, in_place=tally.in_place, again=again):
             tally.skipped += 1
             return
-        picture = read_picture(job.source)
-        lost = write_picture(worker.restore(picture, progress), job.target)
+        notes = _restored(job, worker, progress)
     except OSError as error:
         if error.errno in _FULL:
             raise OSError(f"{job.target}: {error.strerror}; stopped {tally.so_far()}") from error
@@ -232,9 +240,23 @@ def _attempt(job: _Job, worker: _Worker, tally: _Tally, progress: Tell, *, again
         tally.failed.append((job.name, " ".join(str(error).split()) or "not enough memory"))
     else:
         tally.restored += 1
-        tally.notes += [f"{job.name}: {note}" for note in (*picture.notes, *lost)]
+        tally.notes += [f"{job.name}: {note}" for note in notes]
     tally.notes += worker.notes
     worker.notes.clear()
+
+
+def _restored(job: _Job, worker: _Worker, progress: Tell) -> tuple[str, ...]:
+    """Restores a picture or a video, and returns what is not kept of it."""
+    if _is_video(job.source):
+        restore_video(worker.restore_frame, job.source, job.target, progress)
+        return ()
+    picture = read_picture(job.source)
+    lost = write_picture(worker.restore(picture, progress), job.target)
+    return (*picture.notes, *lost)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS
 
 
 def _is_wanted(job: _Job, *, in_place: bool, again: bool) -> bool:
@@ -259,8 +281,9 @@ def _jobs(source: Path, output: Path | None, *, in_place: bool) -> list[_Job]:
         return [_Job(name, source / name, output / name) for name in names]
     if not in_place and (output.is_dir() or not output.suffix):
         output = output / source.name
-    if output.suffix.lower() not in FORMATS:
-        raise ValueError(f"{output}: pictures are written to names ending in {' '.join(FORMATS)}")
+    kind, endings = ("videos", VIDEOS) if _is_video(source) else ("pictures", tuple(FORMATS))
+    if output.suffix.lower() not in endings:
+        raise ValueError(f"{output}: {kind} are written to names ending in {' '.join(endings)}")
     return [_Job(source.name, source, output)]
 
 

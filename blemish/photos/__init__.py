@@ -7,11 +7,13 @@ from .files import lies_in, write_whole
 from .metadata import Metadata
 from .picture import FORMATS, Picture, read_picture, write_picture
 from .tiles import LEAST_TILE, TILE, NotEnoughMemory, Tiling, deviation, restore_tiled, tiling
+from .video import VIDEOS, restore_video
 
 __all__ = [
     "FORMATS",
     "LEAST_TILE",
     "TILE",
+    "VIDEOS",
     "Metadata",
     "NotEnoughMemory",
     "Picture",
@@ -20,6 +22,7 @@ __all__ = [
     "lies_in",
     "read_picture",
     "restore_tiled",
+    "restore_video",
     "tiling",
     "with_channels",
     "write_picture",

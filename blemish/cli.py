@@ -20,7 +20,27 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .options import Checkpoints, Device, Fit, Precision, RunFolder, Seed, SkipBad, value
+from .options import (
+    Against,
+    Checkpoints,
+    Device,
+    Features,
+    Fit,
+    Fitting,
+    InPlace,
+    Metrics,
+    Overwrite,
+    Precision,
+    Replay,
+    RunFolder,
+    Seed,
+    Setting,
+    Size,
+    SkipBad,
+    Tile,
+    Weights,
+    value,
+)
 
 __all__ = ["COMMANDS", "app", "run"]
 
@@ -129,13 +149,7 @@ def train(
     preset: Annotated[
         str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
     ] = "cifar10-small",
-    setting: Annotated[
-        str | None,
-        typer.Option(
-            help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T (B to D blur, H to J JPEG, R noise, N all; docs/settings.md).",
-            metavar="S",
-        ),
-    ] = None,
+    setting: Setting = None,
     images: Annotated[
         int | None,
         typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
@@ -143,20 +157,8 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Bring images to this side in pixels, which must be the preset's; see --fit.",
-            metavar="N",
-            min=1,
-        ),
-    ] = None,
-    fit: Annotated[
-        Fit | None,
-        typer.Option(
-            help="How other sizes are brought to --size; default: crop with --size, else none."
-        ),
-    ] = None,
+    size: Size = None,
+    fit: Fitting = None,
     workers: Annotated[
         int, typer.Option(help="Threads that read large images.", metavar="N", min=1)
     ] = 4,
@@ -259,13 +261,7 @@ def degrade(
         Path | None,
         typer.Option(help="Where the drawn parameters are written.", metavar="FILE.jsonl"),
     ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(
-            help="Use the seed and the indices of an earlier --params again; its parameters are only checked.",
-            metavar="FILE.jsonl",
-        ),
-    ] = None,
+    replay: Replay = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -310,17 +306,9 @@ def restore(
             show_default=False,
         ),
     ] = None,
-    tile: Annotated[
-        int,
-        typer.Option(help="The side of the tiles that are restored at a time.", metavar="N", min=1),
-    ] = 512,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Restore again what is there; else it is stepped over."),
-    ] = False,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace each picture by the restored one.")
-    ] = False,
+    tile: Tile = 512,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
     device: Device = "auto",
     checkpoint: Checkpoints = None,
 ) -> Any:
@@ -362,13 +350,7 @@ def inspect(
         ),
     ] = None,
     skip_bad: SkipBad = False,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="Compare a run with another run or degradation, e.g. of another seed or data.half.",
-            metavar="OTHER",
-        ),
-    ] = None,
+    against: Against = None,
 ) -> Any:
     """Show what damage was learned, or what damage images seem to have, as a page and as JSON.
 
@@ -414,20 +396,8 @@ def evaluate(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Compare images with those of the same names.")
     ] = False,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="Of sets: fd,kid,prdc. Of pairs: psnr,ssim,ms-ssim (also with -y, on luma), lpips,dists. Of images: niqe.",
-            metavar="NAMES",
-        ),
-    ] = None,
-    features: Annotated[
-        str,
-        typer.Option(
-            help="What sets are compared on: effnet-lite0[@SIZE], inception[:FILE], inception-clean[:FILE], dinov2:FILE, pixels[@SIZE].",
-            metavar="NAME",
-        ),
-    ] = "effnet-lite0",
+    metrics: Metrics = None,
+    features: Features = "effnet-lite0",
     count: Annotated[
         int,
         typer.Option(
@@ -443,13 +413,7 @@ def evaluate(
     ] = 0,
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe.",
-            metavar="NAME=FILE",
-        ),
-    ] = None,
+    weights: Weights = None,
     device: Device = "auto",
     json: Annotated[
         Path | None, typer.Option(help="Write the scores there, too.", metavar="FILE")

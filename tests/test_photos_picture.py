@@ -318,6 +318,42 @@ def test_jpeg_keeps_its_segments(tmp_path: Path) -> None:
     assert again.info["comment"] == b"a comment"
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_tiff_keeps_its_tags(byteorder: Any, tmp_path: Path) -> None:
+    texts = {270: "déscription".encode(), 315: "José Ærø".encode(), 33432: b"copyright\0editor"}
+    kinds = {
+        65000: (12, (1.5, -3.0)),
+        65001: (1, b"\1\2\3"),
+        65002: (10, (-3, 7)),
+        65003: (9, (-5, 6)),
+    }
+    tags = [(tag, 2, len(text) + 1, text, True) for tag, text in texts.items()]
+    for tag, (kind, value) in kinds.items():
+        tags.append((tag, kind, len(value) // (2 if kind == 10 else 1), value, True))
+    tags += [(34377, 7, 300, NOTE + bytes(44), True), (33723, 7, 8, b"\x1c\2\0\0\2\0\4a", True)]
+    file, pixels = tmp_path / "a.tif", levels(9, 9, 3, bits=16)
+    resolution = {"resolution": (118.11, 118.11), "resolutionunit": 3}
+    tifffile.imwrite(file, pixels, byteorder=byteorder, extratags=tags, metadata=None, **resolution)
+    wanted = [*texts, *kinds, 34377, 33723, 282, 283, 296, 305]
+    before, after = (_tags(path, wanted) for path in (file, copied(file)))
+    assert len(before) == len(wanted)
+    assert after == before
+
+
+def _tags(path: Path, wanted: list[int]) -> dict[int, Any]:
+    with tifffile.TiffFile(path) as file:
+        found = {tag.code: tag.value for tag in file.pages[0].tags.values()}  # type: ignore[union-attr]
+        return {code: found[code] for code in wanted}
+
+
+def test_names_in_other_alphabets_go_from_jpeg_to_tiff(tmp_path: Path) -> None:
+    name = "José".encode()
+    head, entry = b"II*\0\x08\0\0\0\1\0", struct.pack("<HHII", 315, 2, len(name) + 1, 26)
+    (tmp_path / "a.jpg").write_bytes(b"")
+    save(tmp_path / "a.jpg", smooth(), exif=b"Exif\0\0" + head + entry + bytes(4) + name + b"\0")
+    assert _tags(copied(tmp_path / "a.jpg", ".tif"), [315]) == {315: "José"}
+
+
 def test_jpeg_is_written_finely(tmp_path: Path) -> None:
     file = photograph(tmp_path / "a.jpg", quality=60)
     again = opened(copied(file))
@@ -537,9 +573,20 @@ def test_other_endings_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_picture_that_is_too_large_for_a_format(tmp_path: Path) -> None:
     picture = Picture(np.zeros((1, 70_000, 3), np.uint8))
     for suffix in (".jpg", ".webp"):
-        with pytest.raises(ValueError, match="cannot hold 70000x1 pixels"):
+        with pytest.raises(ValueError, match="70000x1 pixels cannot be written as (JPEG|WEBP): ."):
             write_picture(picture, tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_that_runs_out_while_coding_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(png, "encode", fail)
+    with pytest.raises(MemoryError):
+        write_picture(Picture(smooth()), tmp_path / "a.png")
 
 
 # Whole files.

@@ -104,8 +104,8 @@ def write_picture(picture: Picture, path: Path) -> tuple[str, ...]:
         What of the picture the format cannot hold, in a few words each.
 
     Raises:
-        ValueError: If the ending is that of no format which is written, or the format cannot hold so large a
-            picture.
+        ValueError: If the ending is that of no format which is written, or the format cannot hold the picture,
+            as when it is too large.
         OSError: If there is no space or no permission.
     """
     kind = _format_for(picture, path)
@@ -115,9 +115,13 @@ def write_picture(picture: Picture, path: Path) -> tuple[str, ...]:
     pixels = stored(layers, metadata.orientation)
     try:
         content = _encoded(pixels, kind, metadata)
-    except (OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's encoders, as its decoders, raise errors of every kind.
         height, width = layers.shape[:2]
-        raise ValueError(f"{kind} cannot hold {width}x{height} pixels: {error}") from error
+        raise ValueError(
+            f"{width}x{height} pixels cannot be written as {kind}: {reason_of(error)}"
+        ) from error
     write_whole(path, content)
     return (*lost, *_unsaid(metadata, kind))
 

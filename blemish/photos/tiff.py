@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from .metadata import EXIF_HEAD, Metadata
+from .metadata import Metadata
 
 __all__ = ["encode", "exif_of"]
 
 _HEAD = b"II*\0\x08\0\0\0"
 _ICC, _XMP, _UNIT, _ACROSS, _DOWN, _OFFSETS = 34675, 700, 296, 282, 283, 273
 _OWN_IFDS = (34665, 34853)  # EXIF and GPS
-_INCH, _SHORT, _LONG, _BYTE, _UNDEFINED = 2, 3, 4, 1, 7
+_INCH, _BYTE, _ASCII, _SHORT, _LONG, _UNDEFINED = 2, 1, 2, 3, 4, 7
 _STRIP = 2**18  # bytes
 
 # How pixels lie in the file: sizes, compression, colours, strips, tiles, further pictures, inks.
@@ -62,11 +62,11 @@ def exif_of(image: Image.Image) -> bytes:
         image: An opened TIFF file that is not loaded yet.
     """
     assert isinstance(image, TiffImageFile)
-    tags, chosen = image.getexif(), Image.Exif()
+    inner, tags = image.getexif(), ImageFileDirectory_v2(prefix=b"II")
     for tag, value in dict(image.tag_v2).items():
         if tag not in (*_LAYOUT, _ICC, _XMP):
-            chosen[tag] = tags.get_ifd(tag) if tag in _OWN_IFDS else value
-    return chosen.tobytes().removeprefix(EXIF_HEAD)
+            _set(tags, tag, inner.get_ifd(tag) if tag in _OWN_IFDS else value)
+    return _HEAD + tags.tobytes(len(_HEAD)) if len(tags) else b""
 
 
 def encode(pixels: NDArray[Any], metadata: Metadata) -> bytes:
@@ -116,7 +116,7 @@ def _described(metadata: Metadata) -> ImageFileDirectory_v2:
     exif.load(metadata.exif)
     for tag in exif:
         if tag not in _LAYOUT:
-            tags[tag] = exif.get_ifd(tag) if tag in _OWN_IFDS else exif[tag]
+            _set(tags, tag, exif.get_ifd(tag) if tag in _OWN_IFDS else exif[tag])
     if metadata.dpi and _ACROSS not in tags:
         tags[_ACROSS], tags[_DOWN] = metadata.dpi
         tags[_UNIT] = _INCH
@@ -125,3 +125,16 @@ def _described(metadata: Metadata) -> ImageFileDirectory_v2:
             tags.tagtype[tag] = kind
             tags[tag] = data
     return tags
+
+
+def _set(tags: ImageFileDirectory_v2, tag: int, value: Any) -> None:
+    if isinstance(value, str):
+        tags.tagtype[tag] = _ASCII
+    tags[tag] = _raw(value)
+
+
+def _raw(value: Any) -> Any:
+    """Returns the bytes of texts that are no ASCII: Pillow reads them as Latin-1 and would write question marks."""
+    if isinstance(value, dict):
+        return {tag: _raw(inner) for tag, inner in value.items()}
+    return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value

@@ -573,7 +573,7 @@ def test_other_endings_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_picture_that_is_too_large_for_a_format(tmp_path: Path) -> None:
     picture = Picture(np.zeros((1, 70_000, 3), np.uint8))
     for suffix in (".jpg", ".webp"):
-        with pytest.raises(ValueError, match="70000x1 pixels cannot be written as (JPEG|WEBP): ."):
+        with pytest.raises(ValueError, match=r"70000x1 pixels cannot be written as \w+: ."):
             write_picture(picture, tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
 

@@ -20,7 +20,31 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .options import Checkpoints, Device, Fit, Precision, RunFolder, Seed, SkipBad, value
+from .options import (
+    Against,
+    Checkpoints,
+    Clean,
+    Device,
+    DryRun,
+    Features,
+    Fit,
+    Fitting,
+    InPlace,
+    Metrics,
+    Overwrite,
+    Precision,
+    Replay,
+    RunFolder,
+    Seed,
+    Setting,
+    Simulator,
+    Size,
+    SkipBad,
+    Tile,
+    Weights,
+    Workers,
+    value,
+)
 
 __all__ = ["COMMANDS", "app", "run"]
 
@@ -29,6 +53,7 @@ COMMANDS = {
     "train": "train",
     "sample": "sample",
     "degrade": "degrade",
+    "restore": "restore",
     "inspect": "inspect",
     "report": "report",
     "evaluate": "evaluate",
@@ -128,27 +153,9 @@ def train(
     preset: Annotated[
         str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
     ] = "cifar10-small",
-    setting: Annotated[
-        str | None,
-        typer.Option(
-            help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T (B to D blur, H to J JPEG, R noise, N all; docs/settings.md).",
-            metavar="S",
-        ),
-    ] = None,
-    degradation: Annotated[
-        str | None,
-        typer.Option(
-            help="What a restorer is trained against: a run, an artefact, or setting:S; default: --setting's damage.",
-            metavar="D",
-        ),
-    ] = None,
-    clean: Annotated[
-        str | None,
-        typer.Option(
-            help="Clean images for supervised (partners of the same names) and cyclegan (any).",
-            metavar="SOURCE",
-        ),
-    ] = None,
+    setting: Setting = None,
+    degradation: Simulator = None,
+    clean: Clean = None,
     images: Annotated[
         int | None,
         typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
@@ -156,23 +163,9 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Bring images to this side in pixels (but for restorers, the preset's); see --fit.",
-            metavar="N",
-            min=1,
-        ),
-    ] = None,
-    fit: Annotated[
-        Fit | None,
-        typer.Option(
-            help="How other sizes are brought to --size; default: crop with --size, else none."
-        ),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Threads that read large images.", metavar="N", min=1)
-    ] = 4,
+    size: Size = None,
+    fit: Fitting = None,
+    workers: Workers = 4,
     skip_bad: SkipBad = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in RUN.")
@@ -181,9 +174,7 @@ def train(
         Path | None,
         typer.Option(help="Go on from another run or checkpoint, in RUN.", metavar="PATH"),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print configuration and costs, train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -274,13 +265,7 @@ def degrade(
         Path | None,
         typer.Option(help="Where the drawn parameters are written.", metavar="FILE.jsonl"),
     ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(
-            help="Use the seed and the indices of an earlier --params again; its parameters are only checked.",
-            metavar="FILE.jsonl",
-        ),
-    ] = None,
+    replay: Replay = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -310,6 +295,45 @@ def degrade(
 
 
 @app.command()
+def restore(
+    what: Annotated[
+        str, typer.Argument(metavar="RESTORER", help="A run that has a restorer, or a restorer.")
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A picture, a folder of pictures, or a video.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The picture, folder or video written; left out with --in-place.",
+            show_default=False,
+        ),
+    ] = None,
+    tile: Tile = 512,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
+    device: Device = "auto",
+    checkpoint: Checkpoints = None,
+) -> Any:
+    """Restore photographs, with their depth, alpha and metadata.
+
+    Example: blemish restore runs/unir photos/ restored/
+    """
+    return _run(
+        "restore",
+        what,
+        source,
+        output,
+        tile=tile,
+        overwrite=overwrite,
+        in_place=in_place,
+        device=device,
+        checkpoint=value(checkpoint),
+    )
+
+
+@app.command()
 def inspect(
     what: Annotated[
         str,
@@ -330,13 +354,7 @@ def inspect(
         ),
     ] = None,
     skip_bad: SkipBad = False,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="Compare a run with another run or degradation, e.g. of another seed or data.half.",
-            metavar="OTHER",
-        ),
-    ] = None,
+    against: Against = None,
 ) -> Any:
     """Show what damage was learned, or what damage images seem to have, as a page and as JSON.
 
@@ -382,20 +400,8 @@ def evaluate(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Compare images with those of the same names.")
     ] = False,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="Of sets: fd,kid,prdc. Of pairs: psnr,ssim,ms-ssim (also with -y, on luma), lpips,dists. Of images: niqe.",
-            metavar="NAMES",
-        ),
-    ] = None,
-    features: Annotated[
-        str,
-        typer.Option(
-            help="What sets are compared on: effnet-lite0[@SIZE], inception[:FILE], inception-clean[:FILE], dinov2:FILE, pixels[@SIZE].",
-            metavar="NAME",
-        ),
-    ] = "effnet-lite0",
+    metrics: Metrics = None,
+    features: Features = "effnet-lite0",
     count: Annotated[
         int,
         typer.Option(
@@ -411,13 +417,7 @@ def evaluate(
     ] = 0,
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe.",
-            metavar="NAME=FILE",
-        ),
-    ] = None,
+    weights: Weights = None,
     device: Device = "auto",
     json: Annotated[
         Path | None, typer.Option(help="Write the scores there, too.", metavar="FILE")

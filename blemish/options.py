@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the words that some of them allow."""
+"""Options that several verbs share or that need many words, and the words that some of them allow."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Against",
     "Checkpoint",
     "Checkpoints",
+    "Clean",
     "Device",
+    "DryRun",
+    "Features",
     "Fit",
+    "Fitting",
+    "InPlace",
+    "Metrics",
+    "Overwrite",
     "Precision",
+    "Replay",
     "RunFolder",
     "Seed",
+    "Setting",
+    "Simulator",
+    "Size",
     "SkipBad",
+    "Tile",
+    "Weights",
+    "Workers",
     "value",
 ]
 
@@ -52,6 +67,92 @@ Checkpoints = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")]
+
+Setting = Annotated[
+    str | None,
+    typer.Option(
+        help="Degrade a clean source first: A to T, or ffhq/A to ffhq/T (B to D blur, H to J JPEG, R noise, N all; docs/settings.md).",
+        metavar="S",
+    ),
+]
+Simulator = Annotated[
+    str | None,
+    typer.Option(
+        help="What a restorer is trained against: a run, an artefact, or setting:S; default: --setting's damage.",
+        metavar="D",
+    ),
+]
+Clean = Annotated[
+    str | None,
+    typer.Option(
+        help="Clean images for supervised (partners of the same names) and cyclegan (any).",
+        metavar="SOURCE",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Bring images to this side in pixels (but for restorers, the preset's); see --fit.",
+        metavar="N",
+        min=1,
+    ),
+]
+Fitting = Annotated[
+    Fit | None,
+    typer.Option(
+        help="How other sizes are brought to --size; default: crop with --size, else none."
+    ),
+]
+Tile = Annotated[
+    int,
+    typer.Option(help="The side of the tiles that are restored at a time.", metavar="N", min=1),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Restore again what is there; else it is stepped over."),
+]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Replace each picture by the restored one.")
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help="Of sets: fd,kid,prdc. Of pairs: psnr,ssim,ms-ssim (also with -y, on luma), lpips,dists,perceptual. Of images: niqe.",
+        metavar="NAMES",
+    ),
+]
+Features = Annotated[
+    str,
+    typer.Option(
+        help="What sets are compared on: effnet-lite0[@SIZE], inception[:FILE], inception-clean[:FILE], dinov2:FILE, pixels[@SIZE].",
+        metavar="NAME",
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe.",
+        metavar="NAME=FILE",
+    ),
+]
+Workers = Annotated[int, typer.Option(help="Threads that read large images.", metavar="N", min=1)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print configuration and costs, train nothing.")
+]
+Replay = Annotated[
+    Path | None,
+    typer.Option(
+        help="Use the seed and the indices of an earlier --params again; its parameters are only checked.",
+        metavar="FILE.jsonl",
+    ),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        help="Compare a run with another run or degradation, e.g. of another seed or data.half.",
+        metavar="OTHER",
+    ),
+]
 
 
 def value(choice: StrEnum | None) -> str | None:

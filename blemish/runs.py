@@ -88,13 +88,17 @@ class Run:
 
     @functools.cached_property
     def restorer(self) -> Restorer:
-        """What makes clean images of observed ones, with averaged weights."""
+        """The restorer, with averaged weights.
+
+        Raises:
+            FileNotFoundError: If the run has none.
+        """
         restorer: Restorer = artefacts.load(self.parts / "restorer")
         return restorer
 
     @property
     def parts(self) -> Path:
-        """The folder of the parts ``prior/``, ``degradation/`` and ``restorer/``.
+        """The folder of the parts ``prior/``, ``degradation/`` and ``restorer/``, those which the run has.
 
         Raises:
             ValueError: If the best checkpoint is wanted and none was chosen.

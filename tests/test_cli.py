@@ -26,6 +26,7 @@ COMPLETE = {
     "train": ["gan", "--data", "glyphs", "--out", "x", "--set", "training.batch=8", "--seed", "3"],
     "sample": ["r", "--grid", "g.png", "-n", "5", "--seed", "3"],
     "degrade": ["setting:N", "in", "out", "--seed", "3"],
+    "restore": ["r", "in", "out", "--tile", "256", "--in-place"],
     "inspect": ["r", "--out", "x", "--seed", "3", "--count", "9", "--skip-bad", "--against", "o"],
     "report": ["r", "--out", "x.html"],
     "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],

@@ -9,6 +9,7 @@ written; it follows from the seed and the index.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from torch import Tensor
 from ..data import Glyphs, Source, open_source
 from ..degradations import Degradation, batch_for, degrade_batch, setting
 from ..functional.random import generators_for
+from ..photos import lies_in, write_whole
 from ..runs import Run, Which, load
 from ..training.progress import waiting
 from ..types import Params
@@ -229,16 +231,10 @@ def _check_apart(source: str, output: Path, params: Path) -> None:
         return
     advice = "the clean originals could be lost; choose a place outside of the input"
     for path in (output, params):
-        # Compared as files and not as names: links and the case of letters do not matter.
-        if any(p.exists() and p.samefile(given) for p in _with_parents(path)):
+        if lies_in(path, given):
             raise ValueError(f"{path} is the input {source} or lies inside it: {advice}")
-        if path.exists() and any(p.samefile(path) for p in _with_parents(given)):
+        if lies_in(given, path):
             raise ValueError(f"{path} contains the input {source}: {advice}")
-
-
-def _with_parents(path: Path) -> list[Path]:
-    resolved = path.resolve()
-    return [resolved, *resolved.parents]
 
 
 def _check_output(output: Path, params: Path, *, single: bool, count: int, overwrite: bool) -> None:
@@ -378,13 +374,12 @@ def _plain(value: Any) -> Any:
 
 
 def _write(image: Tensor, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     pixels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     # The fastest compression: noise does not shrink anyway.
-    # A link is replaced, not written through: it may lead to an original.
-    file.unlink(missing_ok=True)
-    picture.save(file, format="PNG", compress_level=1)
+    content = io.BytesIO()
+    picture.save(content, format="PNG", compress_level=1)
+    write_whole(file, content.getvalue())
 
 
 def _progress(batches: Iterator[list[int]], *, total: int) -> Iterator[list[int]]:

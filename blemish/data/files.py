@@ -25,7 +25,7 @@ from torch import Tensor
 from .base import BadImage, Source
 from .images import SUFFIXES, decode, peek
 
-__all__ = ["Archive", "Folder", "Pictures"]
+__all__ = ["Archive", "Folder", "Pictures", "picture_names"]
 
 
 # The last two are zipfile's words for encrypted members and unknown compression.
@@ -105,7 +105,7 @@ class Folder(Pictures):
             self.root, names = path.parent, [path.name]
         else:
             self.root = path
-            names = sorted(name for name in _names(path) if _is_picture(name))
+            names = picture_names(path)
         catalogue = path / "dataset.json"
         parsed = _parse(catalogue.read_bytes(), str(catalogue)) if catalogue.is_file() else None
         super().__init__(str(path), names, parsed)
@@ -149,6 +149,15 @@ class Archive(Pictures):
     def open(self, index: int) -> BinaryIO:
         """Opens one member."""
         return cast("BinaryIO", self.archive.open(self.names[index]))
+
+
+def picture_names(root: Path) -> list[str]:
+    """Returns the relative paths of the pictures in a folder and its subfolders, sorted; hidden ones are passed over.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    return sorted(name for name in _names(root) if _is_picture(name))
 
 
 def _names(root: Path) -> Iterator[str]:

@@ -43,8 +43,10 @@ __all__ = [
     "Fit",
     "Preparation",
     "decode",
+    "format_of",
     "from_pillow",
     "peek",
+    "reason_of",
     "to_channels",
 ]
 
@@ -71,12 +73,12 @@ def decode(data: bytes) -> Tensor:
         BadImage: If the picture is broken or of an unknown kind.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=[_format(data)]) as image:
+        with Image.open(io.BytesIO(data), formats=[format_of(data)]) as image:
             return from_pillow(image)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise errors of every kind.
-        raise BadImage(_one_line(error)) from error
+        raise BadImage(reason_of(error)) from error
 
 
 def peek(file: BinaryIO) -> tuple[int, int, int]:
@@ -89,7 +91,7 @@ def peek(file: BinaryIO) -> tuple[int, int, int]:
         BadImage: If the header is broken or of an unknown kind.
     """
     try:
-        kind = _format(file.read(12))
+        kind = format_of(file.read(12))
         decoded = kind == "TIFF" or (kind == "PNG" and _has_metadata(file))
         file.seek(0)
         with Image.open(file, formats=[kind]) as image:
@@ -103,7 +105,7 @@ def peek(file: BinaryIO) -> tuple[int, int, int]:
     except (BadImage, MemoryError):
         raise
     except Exception as error:
-        raise BadImage(_one_line(error)) from error
+        raise BadImage(reason_of(error)) from error
 
 
 def from_pillow(image: Image.Image) -> Tensor:
@@ -245,7 +247,12 @@ def _has_metadata(file: BinaryIO) -> bool:
     return False
 
 
-def _format(data: bytes) -> str:
+def format_of(data: bytes) -> str:
+    """Returns what Pillow calls a picture's format, from the file's first 12 bytes.
+
+    Raises:
+        BadImage: If it is none of those that are read.
+    """
     heads = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"BM": "BMP"}
     heads |= {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -256,7 +263,8 @@ def _format(data: bytes) -> str:
     raise BadImage("empty file" if not data else "not a JPEG, PNG, WebP, TIFF or BMP picture")
 
 
-def _one_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Returns in one line why a picture could not be decoded."""
     if isinstance(error, UnidentifiedImageError):  # Its message holds an address in memory.
         return "its header is broken"
     return (str(error).splitlines() or [type(error).__name__])[0]

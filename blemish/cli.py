@@ -34,6 +34,7 @@ from .options import (
     Overwrite,
     Precision,
     Replay,
+    ResumeFrom,
     RunFolder,
     Seed,
     Setting,
@@ -170,10 +171,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in RUN.")
     ] = False,
-    resume_from: Annotated[
-        Path | None,
-        typer.Option(help="Go on from another run or checkpoint, in RUN.", metavar="PATH"),
-    ] = None,
+    resume_from: ResumeFrom = None,
     dry_run: DryRun = False,
     overrides: Annotated[
         list[str] | None,

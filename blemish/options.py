@@ -23,6 +23,7 @@ __all__ = [
     "Overwrite",
     "Precision",
     "Replay",
+    "ResumeFrom",
     "RunFolder",
     "Seed",
     "Setting",
@@ -138,6 +139,10 @@ Weights = Annotated[
 Workers = Annotated[int, typer.Option(help="Threads that read large images.", metavar="N", min=1)]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print configuration and costs, train nothing.")
+]
+ResumeFrom = Annotated[
+    Path | None,
+    typer.Option(help="Go on from another run or checkpoint, in RUN.", metavar="PATH"),
 ]
 Replay = Annotated[
     Path | None,

@@ -29,10 +29,13 @@ from .options import (
     Features,
     Fit,
     Fitting,
+    ImagesSeen,
     InPlace,
     Metrics,
     Overwrite,
+    PageFile,
     Precision,
+    PresetName,
     Replay,
     ResumeFrom,
     RunFolder,
@@ -151,16 +154,11 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run's folder.", metavar="RUN")],
-    preset: Annotated[
-        str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
-    ] = "cifar10-small",
+    preset: PresetName = "cifar10-small",
     setting: Setting = None,
     degradation: Simulator = None,
     clean: Clean = None,
-    images: Annotated[
-        int | None,
-        typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1),
-    ] = None,
+    images: ImagesSeen = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.single,
@@ -311,6 +309,7 @@ def restore(
     tile: Tile = 512,
     overwrite: Overwrite = False,
     in_place: InPlace = False,
+    page: PageFile = None,
     device: Device = "auto",
     checkpoint: Checkpoints = None,
 ) -> Any:
@@ -326,6 +325,7 @@ def restore(
         tile=tile,
         overwrite=overwrite,
         in_place=in_place,
+        page=page,
         device=device,
         checkpoint=value(checkpoint),
     )

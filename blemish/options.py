@@ -18,10 +18,13 @@ __all__ = [
     "Features",
     "Fit",
     "Fitting",
+    "ImagesSeen",
     "InPlace",
     "Metrics",
     "Overwrite",
+    "PageFile",
     "Precision",
+    "PresetName",
     "Replay",
     "ResumeFrom",
     "RunFolder",
@@ -143,6 +146,18 @@ DryRun = Annotated[
 ResumeFrom = Annotated[
     Path | None,
     typer.Option(help="Go on from another run or checkpoint, in RUN.", metavar="PATH"),
+]
+PageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--page", help="Write a page of the first 24 before and after.", metavar="FILE.html"
+    ),
+]
+ImagesSeen = Annotated[
+    int | None, typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1)
+]
+PresetName = Annotated[
+    str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
 ]
 Replay = Annotated[
     Path | None,

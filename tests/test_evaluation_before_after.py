@@ -11,7 +11,7 @@ from PIL import Image
 from test_evaluation_pages import check
 from torch import Tensor
 
-from blemish.evaluation import BeforeAfter, before_after_page, most_changed
+from blemish.evaluation import BeforeAfter, before_after_page, most_changed, show
 from blemish.evaluation.before_after import CROP
 from blemish.functional.random import generator_for, rand
 
@@ -45,7 +45,7 @@ def test_crops_are_the_pixels_themselves() -> None:
     before = photograph(300, 420)
     after = before.clone()
     after[:, 64:256, 128:320] = photograph(192, 192, name="other")
-    page = check(before_after_page([BeforeAfter("a.png", before, after)]))
+    page = check(before_after_page([show(BeforeAfter("a.png", before, after))]))
     shown = {image["alt"]: image["src"] for image in page.images}
     where = f"{CROP} x {CROP} pixels at 100 %, from row 64, column 128"
     for name, picture in (("before", before), ("after", after)):
@@ -62,7 +62,7 @@ def test_large_pictures_are_reduced_for_the_slider(
     shape: tuple[int, int], size: tuple[int, int], channels: int
 ) -> None:
     x = photograph(*shape, channels)
-    page = check(before_after_page([BeforeAfter("p", x, 1 - x)]))
+    page = check(before_after_page([show(BeforeAfter("p", x, 1 - x))]))
     found = {i["alt"]: (int(i["height"]), int(i["width"])) for i in page.images}
     assert found["p before"] == found["p after"] == size
 
@@ -70,7 +70,7 @@ def test_large_pictures_are_reduced_for_the_slider(
 def test_words_are_escaped_and_every_picture_is_there() -> None:
     x = photograph(20, 30)
     names = ["<b>one</b>.png", "two.png"]
-    pairs = [BeforeAfter(name, x, x, note="a & b") for name in names]
+    pairs = [show(BeforeAfter(name, x, x, note="a & b")) for name in names]
     page = check(before_after_page(pairs, title="My <i>", lead="Lead.", facts={"Restorer": "r"}))
     assert page.text.count('type="range"') == 2
     for text in ("&lt;b&gt;one", "My &lt;i&gt;", "a &amp; b", "Lead.", "Restorer"):

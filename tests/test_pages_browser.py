@@ -29,6 +29,7 @@ from blemish.evaluation import (
     folder_page,
     inspect_degradation,
     inspect_folder,
+    show,
 )
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -140,7 +141,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "inspect": (folder / "inspect" / "index.html").read_text(),
         "folder": folder_page(inspect_folder(images), images, command="blemish train " + "x" * 99),
         "comparison": comparison_page("Title", columns, findings, summary, "Notes."),
-        "before-after": before_after_page([BeforeAfter(name, y, y.flip(-1)) for name in "ab"]),
+        "before-after": before_after_page([show(BeforeAfter(n, y, y.flip(-1))) for n in "ab"]),
     }
 
 

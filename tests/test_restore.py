@@ -488,3 +488,39 @@ def test_the_best_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert restore._place("auto") == torch.device("cuda")
     assert restore._place("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_page_shows_pictures_before_and_after(
+    scale: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    use(Brighter(scale=scale), monkeypatch)
+    page = tmp_path / "pages" / "p.html"
+    assert call(photos, tmp_path / "out", "--page", page) == 0
+    text = page.read_text()
+    assert text.count('type="range"') == len(PICTURES)
+    assert all(f"<h3>{name}</h3>" in text for name in PICTURES)
+    assert f"{len(PICTURES)} pictures, restored by r." in text
+    assert f"wrote {page}" in capsys.readouterr().out
+    # Nothing is restored again, and the page stays.
+    assert call(photos, tmp_path / "out", "--page", page) == 0
+    assert "nothing was restored" in capsys.readouterr().out
+    assert page.read_text() == text
+
+
+def test_a_page_shows_the_first_of_many(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brighter: Any
+) -> None:
+    monkeypatch.setattr(restore, "_SHOWN", 2)
+    assert call(photos, tmp_path / "out", "--page", tmp_path / "p.html") == 0
+    text = (tmp_path / "p.html").read_text()
+    assert text.count('type="range"') == 2
+    assert "The first 2 are shown." in text
+
+
+def test_a_strangers_page_is_left_alone(photos: Path, tmp_path: Path, brighter: Any) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("<html>mine</html>")
+    assert call(photos, tmp_path / "out", "--page", mine) == 1
+    assert mine.read_text() == "<html>mine</html>"
+    assert not (tmp_path / "out").exists()

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.files import picture_names
+from ..evaluation import BeforeAfter, Shown, before_after_page, check_replaceable, show
 from ..photos import (
     FORMATS,
     VIDEOS,
@@ -42,12 +43,14 @@ from ..photos import (
 )
 from ..restorers import Restorer
 from ..runs import Run, Which, load
+from ..training.checkpoint import write_atomically
 from ..training.processes import check_device
 from ..training.progress import Tell, waiting
 
 __all__ = ["find_restorer", "run"]
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
+_SHOWN = 24  # pictures on a page
 _SHARES = 1000  # of a picture, for the bar
 
 
@@ -59,6 +62,7 @@ def run(
     tile: int,
     overwrite: bool = False,
     in_place: bool = False,
+    page: Path | None = None,
     device: str = "auto",
     checkpoint: Which | None = None,
 ) -> int:
@@ -71,6 +75,7 @@ def run(
         tile: The largest side of a tile in pixels.
         overwrite: Whether pictures that are there are restored again; else they are stepped over.
         in_place: Whether each picture is replaced by the restored one, as soon as that is whole.
+        page: A page of the first pictures before and after, or None.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
 
@@ -83,7 +88,10 @@ def run(
     """
     place = _place(device)
     jobs = _jobs(source, output, in_place=in_place)
-    worker = _Worker(_on(find_restorer(what, checkpoint, tell=print), place), place, tile)
+    if page is not None:
+        check_replaceable(page, page=page)
+    restorer = _on(find_restorer(what, checkpoint, tell=print), place)
+    worker = _Worker(restorer, place, tile, shows=0 if page is None else _SHOWN)
     tally = _Tally(len(jobs), output or source, in_place=in_place)
     again = overwrite or in_place
     try:
@@ -94,6 +102,8 @@ def run(
         tally.report()
         print(f"error: stopped {tally.so_far()}", file=sys.stderr)
         return 130
+    if page is not None:
+        _write_page(page, worker.shown, what, tally.restored)
     if source.is_file() and tally.failed:
         raise ValueError(f"{source}: {tally.failed[0][1]}")
     tally.report()
@@ -147,8 +157,10 @@ class _Worker:
     tile: int
     notes: list[str] = field(default_factory=list)
     measured: bool = False
+    shows: int = 0
+    shown: list[Shown] = field(default_factory=list)
 
-    def restore(self, picture: Picture, progress: Tell) -> Picture:
+    def restore(self, picture: Picture, progress: Tell, name: str = "") -> Picture:
         """Restores the colours of a picture, and enlarges its alpha if the restorer enlarges."""
         restorer = with_channels(self.restorer, picture.colours.shape[2])
         y = torch.from_numpy(picture.colours).permute(2, 0, 1)[None]
@@ -156,6 +168,8 @@ class _Worker:
             restorer, y, tile=self.tile, device=self.device, progress=progress, smaller=self._shrink
         )
         self._measure(restorer, y)
+        if len(self.shown) < self.shows:
+            self.shown.append(show(BeforeAfter(name, _enlarged(y, restorer.scale), _unit(x))))
         alpha = picture.alpha
         if alpha is not None:
             alpha = alpha.repeat(restorer.scale, axis=0).repeat(restorer.scale, axis=1)
@@ -251,8 +265,31 @@ def _restored(job: _Job, worker: _Worker, progress: Tell) -> tuple[str, ...]:
         restore_video(worker.restore_frame, job.source, job.target, progress)
         return ()
     picture = read_picture(job.source)
-    lost = write_picture(worker.restore(picture, progress), job.target)
+    lost = write_picture(worker.restore(picture, progress, job.name), job.target)
     return (*picture.notes, *lost)
+
+
+def _write_page(page: Path, shown: list[Shown], what: str, restored: int) -> None:
+    """Writes the page of the pictures before and after."""
+    if not shown:
+        print(f"no {page} was written: nothing was restored")
+        return
+    lead = f"{restored:,} pictures, restored by {what}." if restored > 1 else f"Restored by {what}."
+    if restored > len(shown):
+        lead += f" The first {len(shown)} are shown."
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, before_after_page(shown, lead=lead).encode())
+    print(f"wrote {page}")
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    """Returns a picture (1, C, H, W) in [0, 1], with shape (C, H, W)."""
+    peak = 65535 if pixels.dtype == torch.uint16 else 255
+    return pixels[0].float() / peak
+
+
+def _enlarged(y: Tensor, scale: int) -> Tensor:
+    return _unit(y).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 
 def _is_video(path: Path) -> bool:

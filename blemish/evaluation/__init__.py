@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .before_after import BeforeAfter, before_after_page, most_changed
+from .before_after import BeforeAfter, Shown, before_after_page, most_changed, show
 from .cache import FeatureCache, default_folder
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
@@ -37,6 +37,7 @@ __all__ = [
     "Record",
     "Score",
     "Share",
+    "Shown",
     "Suggestion",
     "Verdict",
     "before_after_page",
@@ -56,5 +57,6 @@ __all__ = [
     "prior_set",
     "report_page",
     "set_scores",
+    "show",
     "source_set",
 ]

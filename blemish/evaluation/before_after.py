@@ -20,7 +20,7 @@ from ..functional.resample import area
 from .pages import render
 from .pictures import Picture, picture
 
-__all__ = ["CROP", "BeforeAfter", "before_after_page", "most_changed"]
+__all__ = ["CROP", "BeforeAfter", "Shown", "before_after_page", "most_changed", "show"]
 
 CROP = 192
 """The side in pixels of the crops at 100 %."""
@@ -57,8 +57,19 @@ class BeforeAfter:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    # What the template needs of one picture.
+class Shown:
+    """What a page needs of one picture; some hundred kilobytes, however large that is.
+
+    Attributes:
+        name: What it is called.
+        note: A few words below its name.
+        before: The reduced picture before.
+        after: The same after.
+        crop_before: The place that changed most, before.
+        crop_after: The same after.
+        ratio: Width over height.
+    """
+
     name: str
     note: str
     before: Picture
@@ -69,7 +80,7 @@ class _Shown:
 
 
 def before_after_page(
-    pairs: Sequence[BeforeAfter],
+    pictures: Sequence[Shown],
     *,
     title: str = "Before and after",
     lead: str = "",
@@ -78,7 +89,7 @@ def before_after_page(
     """Writes the page.
 
     Arguments:
-        pairs: The pictures.
+        pictures: The pictures, see :func:`show`.
         title: The heading.
         lead: A sentence below it.
         facts: Short facts by name.
@@ -91,7 +102,7 @@ def before_after_page(
         title=title,
         lead=lead,
         facts=facts or {},
-        pairs=[_shown(one) for one in pairs],
+        pairs=pictures,
     )
 
 
@@ -114,13 +125,18 @@ def most_changed(before: Tensor, after: Tensor, side: int = CROP) -> tuple[int, 
     return 8 * row, 8 * column
 
 
-def _shown(pair: BeforeAfter) -> _Shown:
+def show(pair: BeforeAfter) -> Shown:
+    """Reduces a picture to what a page shows of it.
+
+    Arguments:
+        pair: The picture before and after.
+    """
     top, left = most_changed(pair.before, pair.after)
     rows, columns = slice(top, top + CROP), slice(left, left + CROP)
     crops = [one[:, rows, columns] for one in (pair.before, pair.after)]
     height, width = crops[0].shape[-2:]
     where = f"{width} x {height} pixels at 100 %, from row {top}, column {left}"
-    return _Shown(
+    return Shown(
         pair.name,
         pair.note,
         _reduced(pair.before, f"{pair.name} before"),

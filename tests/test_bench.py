@@ -166,9 +166,12 @@ def test_a_restorer_is_trained_against_what_the_gan_learned(tmp_path: Path) -> N
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert unir.config.system.simulator == "bncr-gan of seed 0"
     # The GAN's own cell is measured from the same run.
-    before = (runs / "glyphs-J-bncr-gan-0" / "config.json").stat().st_mtime_ns
+    newest = latest_checkpoint(runs / "glyphs-J-bncr-gan-0")
+    assert newest is not None
+    before = (newest / "state.json").stat().st_mtime_ns
     assert measure(cell("bncr-gan", "J"), SOURCES, PROTOCOL, tmp_path, device="cpu")
-    assert (runs / "glyphs-J-bncr-gan-0" / "config.json").stat().st_mtime_ns == before
+    assert (newest / "state.json").stat().st_mtime_ns == before
+    assert latest_checkpoint(runs / "glyphs-J-bncr-gan-0") == newest
     assert len(read_cells(tmp_path)) == 2
 
 

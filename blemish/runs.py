@@ -259,6 +259,11 @@ def start(
         _check_apart(config.data.source, out)
     system = build(config)
     check_side(config, system)
+    if config.data.held_out and "prior" not in system.parts:
+        raise ValueError(
+            f"data.held_out={config.data.held_out}: checkpoints of {config.recipe} are not chosen, so that nothing "
+            "is kept for it; leave it at 0"
+        )
     _hand_over(system, parts or {}, config, resumed=bool(resume) and _has_checkpoint(out, resume))
     clean: ImageReader | None = None
     if system.clean is not None:
@@ -274,6 +279,9 @@ def start(
     _check_shape(config, system, tuple(_first(observed, 1).shape[1:]))
     tell = functools.partial(_say, silent=silent)
     training, kept = _split(observed, config, tell)
+    # Partners stay partners: of both the same half is taken.
+    if clean is not None:
+        clean = _half(clean, config.data.half)
     selection = _selection(kept, config, tell)
     batches = _batches(training, clean, config, system)
 

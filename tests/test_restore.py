@@ -23,6 +23,7 @@ from blemish.photos.channels import EachChannel, GreyAsRGB
 from blemish.recipes import configure
 from blemish.restorers import FeedForward, Keep, Restorer
 from blemish.runs import Run
+from blemish.training.processes import find_device
 
 PICTURES = ("a.png", "b.jpg", "sub/a.png", "sub/deep/c.tif")
 
@@ -482,12 +483,13 @@ def test_a_video_goes_frame_by_frame(
 def test_the_best_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert restore._place("auto") == torch.device("mps")
-    assert restore._place("cpu") == torch.device("cpu")
+    assert find_device("auto") == torch.device("mps")
+    assert find_device("auto", mps=False) == torch.device("cpu")
+    assert find_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert restore._place("auto") == torch.device("cuda")
-    assert restore._place("cuda:1") == torch.device("cuda", 1)
+    assert find_device("auto") == torch.device("cuda")
+    assert find_device("cuda:1") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -18,6 +18,7 @@ from blemish.degradations import freeze, setting, untouched
 from blemish.functional.random import generator_for
 from blemish.recipes import configure
 from blemish.runs import change, start
+from blemish.systems import Supervised
 from blemish.training.config import DataConfig
 from blemish.training.images import taught_images
 
@@ -235,3 +236,36 @@ def test_restorers_are_trained_on_any_size(recipe: str, tmp_path: Path) -> None:
         # Eight rows of eight, with a pixel between: observed above restored.
         assert sheet.size == (8 * 25 - 1, 8 * 25 - 1)
     assert train.run(recipe, out=tmp_path / "d", **{**arguments, "dry_run": True}) == 0
+
+
+def test_partners_stay_partners_in_a_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    losses = Supervised.losses
+
+    def watched(self: Supervised, phase: str, batch: Tensor, *rest: Any) -> dict[str, Tensor]:
+        seen.append(batch)
+        return losses(self, phase, batch, *rest)
+
+    monkeypatch.setattr(
+        Supervised,
+        "losses",
+        lambda self, phase, batch, generator, iteration: watched(
+            self, phase, batch, generator, iteration
+        ),
+    )
+    # In A nothing is damaged: partners are equal.
+    changes = {"data.source": "glyphs:64", "training.images": "16", "data.half": "1"}
+    config = change(configure("supervised", "tiny", "A"), changes)
+    start(config, tmp_path / "r", device="cpu", silent=True)
+    assert len(seen) == 4
+    for batch in seen:
+        observed, clean = batch.chunk(2, dim=1)
+        assert torch.equal(observed, clean)
+
+
+@pytest.mark.parametrize("recipe", ["unir", "supervised"])
+def test_nothing_is_kept_for_a_choice_that_is_not_made(recipe: str, tmp_path: Path) -> None:
+    config = change(configure(recipe, "tiny", "J"), {"data.held_out": "9"})
+    with pytest.raises(ValueError, match=r"data\.held_out=9: checkpoints of .* leave it at 0"):
+        start(config, tmp_path / "r", device="cpu", silent=True)
+    assert not (tmp_path / "r").exists()

@@ -41,7 +41,7 @@ from ..networks.weights import read_weights
 from ..priors import Prior
 from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
-from ..training.processes import check_device
+from ..training.processes import find_device
 from ..training.progress import waiting
 
 __all__ = ["run"]
@@ -108,7 +108,7 @@ def run(
     as_sets = reference is not None and not pairs
     wanted = _metrics(metrics, weights, pairs=pairs, alone=reference is None)
     _check_used(what, is_run=is_run, as_sets=as_sets, size=size, crop=crop, checkpoint=checkpoint)
-    place = _place(device)
+    place = find_device(device, mps=False)
     if json is not None:
         _check_writable(json)
     read = functools.partial(open_source, skip_bad=skip_bad)
@@ -185,13 +185,6 @@ def _check_used(
         raise ValueError(f"--size {size} is for sets; images and partners are judged as they are")
     if crop and as_sets:
         raise ValueError(f"--crop {crop} is for pairs; give --pairs, or leave it out")
-
-
-def _place(device: str) -> torch.device:
-    kind, index = check_device(device)
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(kind) if index is None else torch.device(kind, index)
 
 
 def _check_writable(file: Path) -> None:

@@ -44,7 +44,7 @@ from ..photos import (
 from ..restorers import Restorer
 from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
-from ..training.processes import check_device
+from ..training.processes import find_device
 from ..training.progress import Tell, waiting
 
 __all__ = ["find_restorer", "run"]
@@ -86,7 +86,7 @@ def run(
         ValueError: If an argument does not fit, or the one picture cannot be restored; in one line.
         OSError: If a file cannot be read or there is no space left.
     """
-    place = _place(device)
+    place = find_device(device)
     jobs = _jobs(source, output, in_place=in_place)
     if page is not None:
         check_replaceable(page, page=page)
@@ -348,14 +348,6 @@ def _output(source: Path, output: Path | None, *, in_place: bool) -> Path:
             "of it, or give --in-place to replace the pictures"
         )
     return output
-
-
-def _place(device: str) -> torch.device:
-    kind, index = check_device(device)
-    if kind == "auto":
-        mps = "mps" if torch.backends.mps.is_available() else "cpu"
-        kind = "cuda" if torch.cuda.is_available() else mps
-    return torch.device(kind) if index is None else torch.device(kind, index)
 
 
 def _on(restorer: Restorer, device: torch.device) -> Restorer:

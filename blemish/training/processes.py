@@ -20,7 +20,15 @@ from torch import Tensor, nn
 
 from ..functional.random import Randomness, Shard
 
-__all__ = ["Team", "assemble", "check_device", "check_split", "is_main", "processes"]
+__all__ = [
+    "Team",
+    "assemble",
+    "check_device",
+    "check_split",
+    "find_device",
+    "is_main",
+    "processes",
+]
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,26 @@ def assemble(device: str, precision: Literal["32", "bf16"]) -> Team:
         autocast=fabric.autocast,
         all_reduce=all_reduce,
     )
+
+
+def find_device(device: str, *, mps: bool = True) -> torch.device:
+    """Returns where one process computes that trains nothing.
+
+    Arguments:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        mps: Whether ``auto`` may be one of Apple's GPUs, which have no float64.
+
+    Raises:
+        ValueError: If the device is not known or not present.
+    """
+    kind, index = check_device(device)
+    if kind == "auto":
+        found = {
+            "cuda": torch.cuda.is_available(),
+            "mps": mps and torch.backends.mps.is_available(),
+        }
+        kind = next((name for name, there in found.items() if there), "cpu")
+    return torch.device(kind) if index is None else torch.device(kind, index)
 
 
 def _by_torchrun() -> bool:

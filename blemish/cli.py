@@ -154,7 +154,7 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run's folder.", metavar="RUN")],
-    preset: PresetName = "cifar10-small",
+    preset: PresetName = None,
     setting: Setting = None,
     degradation: Simulator = None,
     clean: Clean = None,

@@ -157,7 +157,11 @@ ImagesSeen = Annotated[
     int | None, typer.Option(help="Images to see; default: the preset's.", metavar="N", min=1)
 ]
 PresetName = Annotated[
-    str, typer.Option(help="The size of everything: tiny, cifar10-small, ...", metavar="P")
+    str | None,
+    typer.Option(
+        help="The size of everything: tiny, cifar10-small, ...; default: cifar10-small, of restorer photos.",
+        metavar="P",
+    ),
 ]
 Replay = Annotated[
     Path | None,

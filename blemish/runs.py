@@ -455,9 +455,10 @@ def _sample(state: State, images: ImageReader) -> None:
 
 
 def _before_and_after(state: State, images: ImageReader) -> Tensor:
-    """Returns rows of eight observed images, each above the row of what is made of them."""
+    """Returns rows of eight damaged images, each above the row of what is made of them."""
     restorer = state.averages["restorer"]
-    observed = _first(images, GRID // 2).to(state.device)
+    g = generator_for(state.config.seed, "samples", device=state.device)
+    observed = state.system.shown(_first(images, GRID // 2).to(state.device), g)
     rows = [row for y in torch.split(observed, 8) for row in (y, restorer(y))]
     return torch.cat(rows)
 

@@ -32,6 +32,7 @@ from blemish.degradations import (
     Differentiable,
     DifferentiableJPEG,
     DiskLaw,
+    Estimated,
     Fixed,
     FrozenSource,
     GaussianLaw,
@@ -88,6 +89,12 @@ BLUR = ("x", "kernel")
 def _noise(channels: int) -> LearnedNoise:
     network = ResNetGenerator.Config(latent=5, channels=(6, 4), image_channels=2 * channels)
     return LearnedNoise.Config(network=network).build()
+
+
+def _estimated() -> Estimated:
+    kernel = DiskLaw().kernels(4, generator_for("rows"))
+    levels = torch.linspace(0.01, 0.05, 4)
+    return Estimated.of(kernel, levels, levels.flip(0), torch.tensor([0.0, 40.0, 70.0, 95.0]))
 
 
 def _chain(*stages: Degradation[Any]) -> Chain:
@@ -154,6 +161,7 @@ MATRIX: dict[str, Case] = {
     ),
     "constant-blur": Case(ConstantBlur.Config(size=5).build, smooth=BLUR, random=False),
     "constant-jpeg": Case(ConstantJPEG.Config().build, random=False),
+    "estimated": Case(_estimated),
     "setting-N": Case(lambda: setting("N")),
     "setting-P": Case(lambda: setting("P")),
     "setting-ffhq/N": Case(lambda: setting("ffhq/N")),

@@ -17,11 +17,13 @@ from blemish.recipes import RESTORATION, configure
 from blemish.restorers import FeedForward
 from blemish.systems import UNIR, CycleGAN, Supervised, System
 
-SETTING = {"unir": "J", "cyclegan": "K", "supervised": "J"}
+SETTING = {"unir": "J", "cyclegan": "K", "supervised": "J", "synthetic": "J", "restorer": "J"}
 PARTS = {
     "unir": {"restorer", "degradation"},
     "cyclegan": {"restorer"},
     "supervised": {"restorer"},
+    "synthetic": {"restorer", "degradation"},
+    "restorer": {"restorer", "degradation"},
 }
 TERMS = {
     ("unir", "T"): {"adversarial", "reconstruction", "identity"},
@@ -29,6 +31,8 @@ TERMS = {
     ("cyclegan", "T"): {"adversarial_clean", "adversarial_damaged", "cycle", "identity"},
     ("cyclegan", "D"): {"adversarial_clean", "adversarial_damaged", "r1_clean", "r1_damaged"},
     ("supervised", "T"): {"error"},
+    ("synthetic", "T"): {"error"},
+    ("restorer", "T"): {"error"},
 }
 PACKED = FeedForward.Config(network=PackedTranslator.Config(channels=4, blocks=1))
 JUDGE = ResNetDiscriminator.Config(down=(4, 4), flat=())

@@ -16,8 +16,9 @@ from ..recipes import RECIPES, RESTORATION, configure, with_simulator
 from ..runs import change, check_side, start
 from ..training.config import RunConfig
 from ..training.cost import estimate
-from ..training.loop import TrainingDiverged, build
+from ..training.loop import TrainingDiverged, build, check
 from ..training.processes import processes
+from .damage import estimated_damage
 from .degrade import find_degradation
 from .report import run as write_report
 
@@ -29,7 +30,7 @@ def run(
     *,
     data: str,
     out: Path,
-    preset: str,
+    preset: str | None,
     setting: str | None,
     degradation: str | None = None,
     clean: str | None = None,
@@ -51,7 +52,7 @@ def run(
         recipe: The name of the recipe.
         data: Where images come from.
         out: The run's folder.
-        preset: The name of the preset.
+        preset: The name of the preset; None means ``cifar10-small``, of the recipe ``restorer`` ``photos``.
         setting: The setting that damages a clean source first, or None.
         degradation: What a restorer is trained against: a run, an artefact or ``setting:NAME``; None
             means the setting's own damage.
@@ -75,6 +76,7 @@ def run(
     Raises:
         ValueError: If an argument does not fit, or the run diverged; in one line.
     """
+    preset = preset or ("photos" if recipe == "restorer" else "cifar10-small")
     config = configure(recipe, preset, setting)
     parts: dict[str, Degradation[Any]] = {}
     if degradation is not None:
@@ -97,6 +99,11 @@ def run(
     if dry_run:
         print(describe(config))
         return 0
+    if recipe == "restorer" and degradation is None:
+        check(config, out, resume=resume, device=device)
+        parts["degradation"] = estimated_damage(config, out)
+        name = f"sha256:{artefacts.digest(parts['degradation'])}"
+        config = with_simulator(config, parts["degradation"].config, name)
     command = resume_command(
         config, out, device, overrides, images=images, workers=workers, degradation=degradation
     )

@@ -20,6 +20,7 @@ from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
 from .jpeg_file import JPEGFile, jpeg_file
 from .open import open_source
+from .shrunk import Shrunk
 
 __all__ = [
     "BadImage",
@@ -32,6 +33,7 @@ __all__ = [
     "JoinedBatches",
     "MemorySource",
     "Preparation",
+    "Shrunk",
     "Source",
     "StreamedImages",
     "Subset",

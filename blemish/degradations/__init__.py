@@ -6,6 +6,7 @@ from ..networks import KINDS as NETWORKS
 from .base import Degradation, Differentiable, Linear
 from .blur import Blur, BlurParams
 from .compose import Chain, ChainParams, Fixed, Identity, Partial, PartialParams, is_differentiable
+from .estimated import Estimated
 from .frozen import FrozenSource, batch_for, degrade_batch, freeze, to_uint8, untouched
 from .jpeg import JPEG, DifferentiableJPEG, JPEGParams
 from .laws import KINDS as LAWS
@@ -42,6 +43,7 @@ __all__ = [
     "Differentiable",
     "DifferentiableJPEG",
     "DiskLaw",
+    "Estimated",
     "Fixed",
     "FrozenSource",
     "GaussianLaw",
@@ -80,6 +82,7 @@ DEGRADATIONS: dict[str, type] = {
     "ConstantBlur": ConstantBlur.Config,
     "ConstantJPEG": ConstantJPEG.Config,
     "DifferentiableJPEG": DifferentiableJPEG.Config,
+    "Estimated": Estimated.Config,
     "GaussianNoise": GaussianNoise.Config,
     "Identity": Identity.Config,
     "JPEG": JPEG.Config,

@@ -29,7 +29,7 @@ from ..metrics import blur_extent, jpeg_trace, noise_law, noise_level
 from .numbers import finite, statistics
 from .verdicts import Share, Suggestion, Verdict, judge, suggest
 
-__all__ = ["QUANTITIES", "FolderFindings", "inspect_folder"]
+__all__ = ["QUANTITIES", "FolderFindings", "inspect_folder", "measure", "middle"]
 
 FORMAT = 1
 """The version of the JSON document."""
@@ -241,7 +241,7 @@ class _Collector:
         self.sizes[height, width] += 1
         if min(height, width) < _SMALLEST:
             return
-        image = _middle(image)
+        image = middle(image)
         if max(height, width) <= _POOL:
             self.small.setdefault(image.shape, []).append(image)
         group = self.waiting.setdefault(image.shape, [])
@@ -274,12 +274,20 @@ class _Collector:
 
     def _measure(self, group: list[tuple[int, Tensor]]) -> None:
         where = torch.tensor([position for position, _ in group])
-        for name, values in _measured(torch.stack([image for _, image in group])).items():
+        for name, values in measure(torch.stack([image for _, image in group])).items():
             self.values[name][where] = values.float()
 
 
-def _measured(images: Tensor) -> dict[str, Tensor]:
-    """Measures images of one size, uint8, with shape (B, C, H, W)."""
+def measure(images: Tensor) -> dict[str, Tensor]:
+    """Measures images of one size.
+
+    Arguments:
+        images: uint8, of at least 16x16 pixels, with shape (B, C, H, W).
+
+    Returns:
+        What is measured in each of them by the names of :data:`QUANTITIES`, NaN where it is unknown, with shape (B,);
+        not what only a file can tell.
+    """
     luma = to_channels(images, 1)
     noise = noise_level(luma)
     law, trace, blur = noise_law(images), jpeg_trace(images), blur_extent(images, noise=noise)
@@ -306,8 +314,13 @@ def _measured(images: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _middle(image: Tensor) -> Tensor:
-    """Cuts the middle of a large image, from multiples of 8 pixels on."""
+def middle(image: Tensor, side: int = _LARGEST) -> Tensor:
+    """Cuts the middle of a large image, from multiples of 8 pixels on.
+
+    Arguments:
+        image: The image, with shape (C, H, W).
+        side: The largest height and width that are left.
+    """
     height, width = image.shape[-2:]
-    top, left = (max(0, (side - _LARGEST) // 2) // 8 * 8 for side in (height, width))
-    return image[:, top : top + _LARGEST, left : left + _LARGEST]
+    top, left = (max(0, (length - side) // 2) // 8 * 8 for length in (height, width))
+    return image[:, top : top + side, left : left + side]

@@ -146,6 +146,8 @@ def _lead(record: Record, learned: bool) -> str:
 
 
 def _restores(record: Record) -> str:
+    if "Synthetic" in record.config["system"]["type"]:
+        return "It learned to restore from pairs that a simulator of the damage made of what it took for clean."
     if _is_damage(record.degradation):
         return "It learned to restore from damaged images alone, against a simulator of the damage."
     return "It learned to restore from damaged images and clean ones."
@@ -162,7 +164,7 @@ def _generates(record: Record, learned: bool) -> str:
 
 def _note(record: Record, learned: bool) -> str:
     if record.prior is None:
-        return "Rows of observed images, each above the row of what the restorer makes of them."
+        return "Rows of damaged images, each above the row of what the restorer makes of them."
     if learned or _is_damage(record.degradation):
         return "What the model believes the images were before they were damaged."
     return "What the model makes; it takes images as they are, damage included."

@@ -69,6 +69,8 @@ class Preset:
         chroma: How it enlarges subsampled colour.
         translator: The channels and the residual blocks of a restorer.
         packed: Whether the restorer works on packed pixels; see :mod:`blemish.networks.translator`.
+        random_crop: Whether images are larger than networks see, and cropped anew in every epoch.
+        crop: The side of the images that restorers see, if it is another one.
         restorer_lr: Adam's learning rate of a restorer; supervised, twice that.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
@@ -105,6 +107,8 @@ class Preset:
     chroma: Chroma = "nearest"
     translator: tuple[int, int] = (128, 3)
     packed: bool = False
+    random_crop: bool = False
+    crop: int | None = None
     restorer_lr: float = 1e-4
     family: str = ""
     reports: tuple[int, int, int] = (1000, 50, 60)
@@ -136,6 +140,24 @@ _SMALL16 = Preset(
     table="integer",
     chroma="bilinear",
     reports=(100, 10, 5),
+)
+
+_SMALL32 = replace(
+    _SMALL16,
+    size=32,
+    latent=128,
+    generator=(32, 32, 32),
+    down=(32, 32),
+    flat=(32, 32),
+    hidden=128,
+    iterations=32_000,
+    lr=4e-4,
+    r1=0.03,
+    diversity_noise=0.2,
+    constant_rate=1.6,
+    discriminator_rate=1.5,
+    image_gain=0.1,
+    reports=(320, 32, 32),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -193,22 +215,21 @@ PRESETS: dict[str, Preset] = {
         constant_rate=2.0,
     ),
     # Hours on a CPU: the shape of the paper's networks, a quarter of their width.
-    "cifar10-small": replace(
-        _SMALL16,
-        size=32,
-        latent=128,
-        generator=(32, 32, 32),
-        down=(32, 32),
-        flat=(32, 32),
-        hidden=128,
-        iterations=32_000,
-        lr=4e-4,
-        r1=0.03,
-        diversity_noise=0.2,
-        constant_rate=1.6,
-        discriminator_rate=1.5,
-        image_gain=0.1,
-        reports=(320, 32, 32),
+    "cifar10-small": _SMALL32,
+    # An hour on a CPU; photographs of any size, of which a GAN sees crops of 32 pixels, a restorer of 64.
+    "photos": replace(
+        _SMALL32,
+        kernel=15,
+        random_crop=True,
+        crop=64,
+        translator=(48, 8),
+        packed=True,
+        restorer_lr=5e-4,
+        ema=0.999,
+        constant_rate=7.0,
+        iterations=7000,
+        family="ffhq/",
+        reports=(140, 10, 14),
     ),
     # Table 11
     "cifar10": Preset(

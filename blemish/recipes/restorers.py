@@ -8,12 +8,16 @@ from typing import Any
 from ..degradations import simulator
 from ..networks import PackedTranslator, ResNetDiscriminator, Translator
 from ..restorers import FeedForward
-from ..systems import UNIR, CycleGAN, Supervised
+from ..systems import UNIR, CycleGAN, Supervised, Synthetic
 from ..training.config import DataConfig, RunConfig
 from .presets import PRESETS, Preset
 from .robust_gans import Recipe, find_preset, schedule
 
-__all__ = ["RESTORATION", "TAUGHT", "with_simulator"]
+__all__ = ["RESTORATION", "SHRINK", "TAUGHT", "with_simulator"]
+
+SHRINK = 3
+"""The factor by which photographs are made smaller to stand for clean ones: of a blur of 4 pixels it leaves that of good
+lenses, and a third of white noise."""
 
 
 def unir(preset: str, setting: str | None = None) -> RunConfig:
@@ -66,7 +70,39 @@ def supervised(preset: str, setting: str | None = None) -> RunConfig:
     return _run("supervised", preset, setting, system)
 
 
-RESTORATION: dict[str, Recipe] = {"unir": unir, "cyclegan": cyclegan, "supervised": supervised}
+def synthetic(preset: str, setting: str | None = None) -> RunConfig:
+    """A restorer taught with pairs that it makes itself, by a simulator of the damage (--degradation).
+
+    The images are taken for clean; with ``data.shrink`` small copies of them are. With a setting the simulator is that
+    damage, unless another is given.
+    """
+    p = find_preset(preset)
+    system = Synthetic.Config(restorer=_restorer(p), lr=2 * p.restorer_lr, ema=p.ema)
+    run = _run("synthetic", preset, setting, system)
+    if setting is None:
+        return run
+    told = simulator(setting, table=p.table, chroma=p.chroma)
+    return with_simulator(run, told.config, f"setting:{setting}")
+
+
+def restorer(preset: str, setting: str | None = None) -> RunConfig:
+    """From a folder of damaged photographs alone: estimates their damage, and learns to undo it.
+
+    The damage is estimated first, unless it is given (--degradation); then a restorer is taught with small copies of
+    the photographs, which are nearly clean, and what that damage makes of them.
+    """
+    run = synthetic(preset)
+    data = replace(run.data, setting=setting, random_crop=True, shrink=SHRINK)
+    return replace(run, recipe="restorer", data=data)
+
+
+RESTORATION: dict[str, Recipe] = {
+    "unir": unir,
+    "cyclegan": cyclegan,
+    "supervised": supervised,
+    "synthetic": synthetic,
+    "restorer": restorer,
+}
 """The recipes of restorers by name."""
 
 TAUGHT = ("cyclegan", "supervised")
@@ -84,7 +120,7 @@ def with_simulator(run: RunConfig, degradation: Any, name: str) -> RunConfig:
     Raises:
         ValueError: If the system learns the damage itself, or needs none.
     """
-    if not isinstance(run.system, UNIR.Config):
+    if not isinstance(run.system, UNIR.Config | Synthetic.Config):
         raise ValueError(f"{run.recipe} takes no simulator of the damage; leave --degradation out")
     return replace(run, system=replace(run.system, degradation=degradation, simulator=name))
 
@@ -117,7 +153,12 @@ def _discriminator(preset: Preset) -> ResNetDiscriminator.Config:
 def _run(recipe: str, preset: str, setting: str | None, system: Any) -> RunConfig:
     p = PRESETS[preset]
     # A checkpoint of a restorer is not chosen: nothing is kept for it.
-    data = DataConfig(size=p.size, channels=p.image_channels, setting=setting)
+    data = DataConfig(
+        size=p.crop or p.size,
+        channels=p.image_channels,
+        setting=setting,
+        random_crop=p.random_crop,
+    )
     training = schedule(p, p.iterations)
     return RunConfig(
         recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training

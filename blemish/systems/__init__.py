@@ -6,6 +6,7 @@ from .base import Clean, Group, ImageShape, Phase, Strength, System
 from .cyclegan import CycleGAN
 from .robust_gan import RobustGAN
 from .supervised import Supervised
+from .synthetic import Synthetic
 from .unir import UNIR
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RobustGAN",
     "Strength",
     "Supervised",
+    "Synthetic",
     "System",
 ]
 
@@ -26,6 +28,7 @@ KINDS: dict[str, type] = {
     "CycleGAN": CycleGAN.Config,
     "RobustGAN": RobustGAN.Config,
     "Supervised": Supervised.Config,
+    "Synthetic": Synthetic.Config,
     "UNIR": UNIR.Config,
 }
 """The systems that a configuration may name."""

@@ -145,6 +145,15 @@ class System(nn.Module, abc.ABC):
             iteration: The number of finished iterations.
         """
 
+    def shown(self, batch: Tensor, generator: Randomness) -> Tensor:
+        """Returns what a restorer is shown of a batch; by default the batch.
+
+        Arguments:
+            batch: Images of the run in [0, 1], with shape (B, C, H, W).
+            generator: The source of randomness.
+        """
+        return batch
+
     def strengths(self) -> dict[str, Strength]:
         """Returns learned strengths, and what else is to be watched, since the last call.
 

@@ -33,6 +33,8 @@ class DataConfig:
         random_crop: Whether larger images, which may have different sizes, are cropped to ``size``
             anew in every epoch; ``fit`` has no say then. With a setting whole images are damaged
             whenever they are read, and then cropped: this is slow for large photographs.
+        shrink: How many times smaller images are made, by area averages, before they are cropped at random: small
+            copies of damaged photographs stand for clean ones.
         skip_bad: Whether broken files are stepped over.
         held_out: The number of observed images that are not trained on, but kept for the choice of
             the best checkpoint; of fewer than ten times as many images, every tenth. 0 trains on all.
@@ -49,11 +51,17 @@ class DataConfig:
     flip: bool = False
     keep_jpeg_grid: bool = True
     random_crop: bool = False
+    shrink: int = 1
     skip_bad: bool = False
     held_out: int = 0
 
     def __post_init__(self) -> None:
-        """Checks which images are taken, and the number kept."""
+        """Checks which images are taken, how small they are made, and the number kept."""
+        if self.shrink < 1 or (self.shrink > 1 and not self.random_crop):
+            raise ValueError(
+                f"data.shrink={self.shrink}; give a whole number of at least 1, and above 1 set "
+                "data.random_crop=true"
+            )
         if self.half not in (None, 0, 1):
             raise ValueError(
                 f"data.half={self.half}; give 0 or 1, or leave it out to train on all images"

@@ -13,6 +13,8 @@ from ..data import (
     Draw,
     ImageReader,
     Images,
+    Shrunk,
+    Source,
     StreamedImages,
     Subset,
     open_images,
@@ -24,7 +26,7 @@ from .config import DataConfig
 from .processes import is_main
 from .progress import Tell, waiting
 
-__all__ = ["observed_images", "taught_images"]
+__all__ = ["observed_images", "photographs", "taught_images"]
 
 
 def taught_images(
@@ -119,32 +121,15 @@ def observed_images(
     Raises:
         ValueError: If the source does not exist, is broken or does not fit; in one line.
     """
-    whole = data.random_crop
-    if whole and (data.size is None or data.fit == "resize"):
-        raise ValueError("data.random_crop=true needs data.size, and takes no --fit resize")
+    if data.random_crop:
+        source = photographs(data, seed=seed, silent=silent)
+        if data.shrink > 1:
+            source = Shrunk(source, data.shrink)
+        # What is made smaller has lost the grid.
+        grid = data.keep_jpeg_grid and data.shrink == 1
+        return open_images(source, random_crop=data.size, keep_jpeg_grid=grid, workers=workers)
     silent = silent or not is_main()
-    with waiting("reading images", silent=silent) as tell:
-        source = open_source(
-            data.source,
-            size=None if whole else data.size,
-            fit="none" if whole else data.fit,
-            mixed=whole,
-            smallest=data.size if whole else None,
-            channels=data.channels,
-            limit=data.limit,
-            skip_bad=data.skip_bad,
-            keep_jpeg_grid=data.keep_jpeg_grid,
-            progress=tell,
-        )
-    for name, reason in () if silent else source.skipped:
-        print(f"skipped {name}: {reason}")
-    if whole:
-        if data.setting is not None:
-            source = FrozenSource(source, setting(data.setting), seed=seed)
-        return open_images(
-            source, random_crop=data.size, keep_jpeg_grid=data.keep_jpeg_grid, workers=workers
-        )
-    images = open_images(source, workers=workers)
+    images = open_images(_opened(data, silent=silent), workers=workers)
     if data.setting is None:
         return images
     damage = setting(data.setting)
@@ -153,7 +138,47 @@ def observed_images(
             progress = functools.partial(_followed, tell=tell, total=len(images))
             return Images(freeze(damage, images.images, seed=seed, progress=progress))
     images.close()
-    return StreamedImages(FrozenSource(source, damage, seed=seed), workers=workers)
+    return StreamedImages(FrozenSource(images.source, damage, seed=seed), workers=workers)
+
+
+def photographs(data: DataConfig, *, seed: int, silent: bool = False) -> Source:
+    """Opens whole images that are larger than what is trained on, damaged first where there is a setting.
+
+    Arguments:
+        data: Where images come from; every one must be as large as a crop.
+        seed: The seed of the run, which is that of the frozen degraded copies.
+        silent: Whether nothing is printed.
+
+    Raises:
+        ValueError: If the source does not exist, is broken or does not fit; in one line.
+    """
+    if data.size is None or data.fit == "resize":
+        raise ValueError("data.random_crop=true needs data.size, and takes no --fit resize")
+    source = _opened(data, silent=silent or not is_main())
+    if data.setting is None:
+        return source
+    return FrozenSource(source, setting(data.setting), seed=seed)
+
+
+def _opened(data: DataConfig, *, silent: bool) -> Source:
+    """Opens the source, and says what was skipped."""
+    whole = data.random_crop
+    with waiting("reading images", silent=silent) as tell:
+        source = open_source(
+            data.source,
+            size=None if whole else data.size,
+            fit="none" if whole else data.fit,
+            mixed=whole,
+            smallest=(data.size or 1) * data.shrink if whole else None,
+            channels=data.channels,
+            limit=data.limit,
+            skip_bad=data.skip_bad,
+            keep_jpeg_grid=data.keep_jpeg_grid,
+            progress=tell,
+        )
+    for name, reason in () if silent else source.skipped:
+        print(f"skipped {name}: {reason}")
+    return source
 
 
 def _followed(starts: Iterator[int], tell: Tell, total: int) -> Iterator[int]:

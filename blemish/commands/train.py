@@ -12,6 +12,7 @@ from typing import Any
 from .. import artefacts
 from ..configuration import encode
 from ..degradations import Degradation, simulator
+from ..functional.jpeg import Rounding
 from ..recipes import RECIPES, RESTORATION, configure, with_simulator
 from ..runs import change, check_side, start
 from ..training.config import RunConfig
@@ -80,7 +81,7 @@ def run(
     config = configure(recipe, preset, setting)
     parts: dict[str, Degradation[Any]] = {}
     if degradation is not None:
-        parts["degradation"], name = _simulator(degradation)
+        parts["degradation"], name = _simulator(degradation, recipe)
         config = with_simulator(config, parts["degradation"].config, name)
     config = _sized(config, size)
     changes = {
@@ -136,10 +137,12 @@ def describe(config: RunConfig) -> str:
     return f"{config.recipe}: {doc}\n{document}\n{cost}"
 
 
-def _simulator(what: str) -> tuple[Degradation[Any], str]:
+def _simulator(what: str, recipe: str) -> tuple[Degradation[Any], str]:
     """Returns what a restorer is trained against, and what it is, for the record."""
     if what.startswith("setting:"):
-        return simulator(what.removeprefix("setting:")), what
+        # UNIR learns through it; pairs are better rounded as files are.
+        rounding: Rounding = "cubic" if recipe == "unir" else "straight-through"
+        return simulator(what.removeprefix("setting:"), rounding=rounding), what
     found = find_degradation(what, tell=print)
     return found, f"sha256:{artefacts.digest(found)}"
 

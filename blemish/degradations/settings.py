@@ -33,7 +33,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..functional.jpeg import Chroma, Table
+from ..functional.jpeg import Chroma, Rounding, Table
 from .base import Degradation
 from .blur import Blur
 from .compose import Chain, Identity, Partial
@@ -110,12 +110,18 @@ def setting(name: str) -> Degradation[Any]:
 
 
 def simulator(
-    name: str, *, table: Table = "integer", chroma: Chroma = "bilinear"
+    name: str,
+    *,
+    rounding: Rounding = "cubic",
+    table: Table = "integer",
+    chroma: Chroma = "bilinear",
 ) -> Degradation[Any]:
     """Builds the same distribution with differentiable JPEG and a bank of motion kernels.
 
     Arguments:
         name: The name of a setting.
+        rounding: How the differentiable JPEG rounds; ``straight-through`` is what files look like, ``cubic`` has better
+            gradients.
         table: The tables of the differentiable JPEG; see :func:`~blemish.functional.jpeg.jpeg`.
         chroma: How it enlarges subsampled colour.
 
@@ -124,7 +130,7 @@ def simulator(
     """
 
     def codec(law: QualityLaw) -> DifferentiableJPEG:
-        return DifferentiableJPEG(law, table=table, chroma=chroma)
+        return DifferentiableJPEG(law, rounding=rounding, table=table, chroma=chroma)
 
     return _build(name, codec, simulated=True)
 

@@ -81,7 +81,8 @@ def synthetic(preset: str, setting: str | None = None) -> RunConfig:
     run = _run("synthetic", preset, setting, system)
     if setting is None:
         return run
-    told = simulator(setting, table=p.table, chroma=p.chroma)
+    # Nothing is learned through it: it rounds as files are rounded.
+    told = simulator(setting, rounding="straight-through", table=p.table, chroma=p.chroma)
     return with_simulator(run, told.config, f"setting:{setting}")
 
 

@@ -3,11 +3,13 @@
     python benchmarks/photographs.py pairs CLEAN DAMAGED --restored NAME=FOLDER ... --out FILE.json
     python benchmarks/photographs.py alone DAMAGED --restored NAME=FOLDER ... --natural FOLDER --out FILE.json
     python benchmarks/photographs.py classical DAMAGED OUT
+    python benchmarks/photographs.py sheet CLEAN DAMAGED --restored NAME=FOLDER ... --names A,B --out FILE.png
 
 `pairs` compares with clean photographs of the same names: PSNR, SSIM, and the perceptual distance on
 EfficientNet-Lite0's activations. `alone` has none: it takes the scores that need no reference. `classical` restores by
 scikit-image with its default parameters: OUT/denoise is `denoise_tv_chambolle`, OUT/deblur is that and `richardson_lucy`
-with a flat kernel of 5x5 pixels, the one of its documentation.
+with a flat kernel of 5x5 pixels, the one of its documentation. `sheet` shows crops at 100 %, a row for each
+photograph: damaged, restored, clean.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from blemish.data import Source, open_source
+from blemish.evaluation.before_after import most_changed
 from blemish.evaluation.folder import measure
 from blemish.metrics import NIQEModel, niqe, perceptual, perceptual_network, psnr, ssim
+
+CROP = 192
 
 Scores = dict[str, list[float]]
 
@@ -103,6 +109,19 @@ def classical(damaged: str, out: Path) -> None:
             save(pixels, out / folder / f"{name}.png")
 
 
+def sheet(columns: list[Source], names: list[str], out: Path) -> None:
+    """Writes crops at 100 %, where the last but one column differs most from the first."""
+    known = stems(columns[0])
+    rows = []
+    for name in names:
+        pictures = [column.read(known.index(name)) for column in columns]
+        top, left = most_changed(pictures[0].float(), pictures[-2].float(), CROP)
+        crops = [p[:, top : top + CROP, left : left + CROP] for p in pictures]
+        rows.append(torch.cat([F.pad(crop, (0, 6, 0, 6), value=255) for crop in crops], dim=2))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(torch.cat(rows, dim=1)[:, :-6, :-6].permute(1, 2, 0) / 255, out)
+
+
 def save(pixels: Tensor, file: Path) -> None:
     """Writes a picture (H, W, C) in [0, 1]."""
     Image.fromarray((pixels * 255).round().to(torch.uint8).numpy()).save(file)
@@ -112,15 +131,16 @@ def main() -> None:
     """Runs one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("pairs", "alone", "classical"):
+    for name in ("pairs", "alone", "classical", "sheet"):
         one = commands.add_parser(name)
-        if name == "pairs":
+        if name in ("pairs", "sheet"):
             one.add_argument("clean")
         one.add_argument("damaged")
         if name == "classical":
             one.add_argument("out", type=Path)
             continue
         one.add_argument("--restored", nargs="+", default=[], metavar="NAME=FOLDER")
+        one.add_argument("--names", help="photographs of the sheet, with commas between them")
         one.add_argument("--natural", help="photographs that NIQE is fitted on")
         one.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
@@ -129,6 +149,10 @@ def main() -> None:
         classical(a.damaged, a.out)
         return
     restored = dict(text.split("=", 1) for text in a.restored)
+    if a.command == "sheet":
+        folders = [a.damaged, *restored.values(), a.clean]
+        sheet([photographs(folder) for folder in folders], a.names.split(","), a.out)
+        return
     document: dict[str, Any] = {"command": a.command, "names": stems(photographs(a.damaged))}
     if a.command == "pairs":
         clean = photographs(a.clean)

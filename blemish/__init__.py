@@ -35,6 +35,7 @@ __all__ = [
     "runs",
     "systems",
     "train",
+    "train_restorer",
     "training",
     "types",
 ]
@@ -42,7 +43,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Public names that are not modules, each with the module and the name that define it.
-_HOMES = {"load": ("runs", "load"), "train": ("runs", "start")}
+_HOMES = {
+    "load": ("runs", "load"),
+    "train": ("runs", "start"),
+    "train_restorer": ("restoration", "train_restorer"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from .data import (
     ImageReader,
     Images,
     JoinedBatches,
+    Shrunk,
     StreamedImages,
     Subset,
     hold_out,
@@ -47,7 +48,16 @@ from .training.processes import is_main
 from .training.run import Hook
 from .training.selection import FEWEST, Measured, Selected, Selection, read_selection
 
-__all__ = ["Run", "Which", "change", "check_side", "load", "observed_images", "start"]
+__all__ = [
+    "Run",
+    "Which",
+    "change",
+    "check_side",
+    "check_start",
+    "load",
+    "observed_images",
+    "start",
+]
 
 Which = Literal["best", "last"]
 """Which checkpoint of a run."""
@@ -254,16 +264,7 @@ def start(
     """
     out = Path(out)
     # What takes long, opening and damaging the images, comes after all that can be wrong without them.
-    check(config, out, resume=resume, device=device)
-    if images is None:
-        _check_apart(config.data.source, out)
-    system = build(config)
-    check_side(config, system)
-    if config.data.held_out and "prior" not in system.parts:
-        raise ValueError(
-            f"data.held_out={config.data.held_out}: checkpoints of {config.recipe} are not chosen, so that nothing "
-            "is kept for it; leave it at 0"
-        )
+    system = check_start(config, out, resume=resume, device=device)
     _hand_over(system, parts or {}, config, resumed=bool(resume) and _has_checkpoint(out, resume))
     clean: ImageReader | None = None
     if system.clean is not None:
@@ -284,14 +285,15 @@ def start(
         clean = _half(clean, config.data.half)
     selection = _selection(kept, config, tell)
     batches = _batches(training, clean, config, system)
+    shown = _photographs(observed, config) or training
 
     # Written once, and anew where a stopped run starts again: its images may be others.
     unseen = [out / "observed.png"]
 
     def report(state: State) -> None:
         while unseen:
-            save_grid(_first(training), unseen.pop(), columns=8)
-        _sample(state, training)
+            save_grid(_first(shown), unseen.pop(), columns=8)
+        _sample(state, shown, damaged=shown is not training)
 
     result = train(
         system,
@@ -307,6 +309,35 @@ def start(
         stop=stop,
     )
     return Run(out, config), result
+
+
+def check_start(
+    config: RunConfig, out: Path, *, resume: Path | bool = False, device: str = "auto"
+) -> System:
+    """Finds out what is wrong without the images of a run being opened.
+
+    Arguments:
+        config: The configuration.
+        out: The run's folder.
+        resume: See :func:`start`.
+        device: See :func:`start`.
+
+    Returns:
+        The freshly built system.
+
+    Raises:
+        ValueError: In one line; and what :func:`blemish.training.loop.check` raises.
+    """
+    check(config, out, resume=resume, device=device)
+    _check_apart(config.data.source, out)
+    system = build(config)
+    check_side(config, system)
+    if config.data.held_out and "prior" not in system.parts:
+        raise ValueError(
+            f"data.held_out={config.data.held_out}: checkpoints of {config.recipe} are not chosen, so that nothing "
+            "is kept for it; leave it at 0"
+        )
+    return system
 
 
 def _split(
@@ -437,7 +468,15 @@ def _batches(
     return JoinedBatches(first, walk(clean, seed))
 
 
-def _sample(state: State, images: ImageReader) -> None:
+def _photographs(observed: ImageReader, config: RunConfig) -> ImageReader | None:
+    """Returns crops of the photographs themselves where small copies are trained on; None elsewhere."""
+    if not (isinstance(observed, StreamedImages) and isinstance(observed.source, Shrunk)):
+        return None
+    whole = StreamedImages(observed.source.source, crop=config.data.size, workers=1)
+    return _half(whole, config.data.half)
+
+
+def _sample(state: State, images: ImageReader, *, damaged: bool) -> None:
     """Draws the same latents, or restores the same images, as ever, and saves the averaged parts."""
     path = state.out / "samples" / f"{state.images:010d}.png"
     prior = state.averages.get("prior")
@@ -445,7 +484,7 @@ def _sample(state: State, images: ImageReader) -> None:
         g = generator_for(state.config.seed, "samples", device=state.device)
         save_grid(prior.sample(GRID, generator=g), path, columns=8)
     else:
-        save_grid(_before_and_after(state, images), path, columns=8)
+        save_grid(_before_and_after(state, images, damaged=damaged), path, columns=8)
     text = (
         f"Recipe {state.config.recipe}, preset {state.config.preset}, seed {state.config.seed}, "
         f"after {state.images:,} observed images."
@@ -454,11 +493,13 @@ def _sample(state: State, images: ImageReader) -> None:
         artefacts.save(part, state.out / name, card=text)
 
 
-def _before_and_after(state: State, images: ImageReader) -> Tensor:
+def _before_and_after(state: State, images: ImageReader, *, damaged: bool) -> Tensor:
     """Returns rows of eight damaged images, each above the row of what is made of them."""
     restorer = state.averages["restorer"]
-    g = generator_for(state.config.seed, "samples", device=state.device)
-    observed = state.system.shown(_first(images, GRID // 2).to(state.device), g)
+    observed = _first(images, GRID // 2).to(state.device)
+    if not damaged:
+        g = generator_for(state.config.seed, "samples", device=state.device)
+        observed = state.system.shown(observed, g)
     rows = [row for y in torch.split(observed, 8) for row in (y, restorer(y))]
     return torch.cat(rows)
 

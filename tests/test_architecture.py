@@ -35,6 +35,7 @@ LEVELS = {
     **dict.fromkeys(("training", "photos", "evaluation"), 6),
     **dict.fromkeys(("recipes", "hub", "export"), 7),
     "runs": 7.5,  # a run's folder: started from a recipe, read back by the commands
+    "restoration": 7.6,  # an estimate, then a run
     "bench": 7.7,  # many runs
     "commands": 8,
     "options": 8.5,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from blemish import artefacts, cli
-from blemish.commands import damage
-from blemish.data import MemorySource, Shrunk, open_source
+from blemish import artefacts, cli, restoration
+from blemish.data import MemorySource, Shrunk, open_source, shrink
+from blemish.data.images import SUFFIXES
 from blemish.degradations import Degradation, DiskLaw, Estimated, to_uint8
 from blemish.evaluation import estimate
 from blemish.evaluation.estimate import estimate_damage
+from blemish.evaluation.folder import measure
 from blemish.functional.kernels import delta, disk, disk_radius
 from blemish.functional.random import generator_for, rand
 from blemish.functional.resample import area
@@ -60,7 +63,7 @@ def source(images: Tensor) -> MemorySource:
 
 
 def found(images: Tensor, seed: int = 0) -> Estimated:
-    return estimate_damage(source(images), seed=seed, simulations=120).degradation
+    return estimate_damage(source(images), seed=seed, simulations=80).degradation
 
 
 # What is found
@@ -100,30 +103,101 @@ def test_an_estimate_is_a_function_of_the_images_and_the_seed(clean: Tensor) -> 
         assert_close(rows, b.degradation.state_dict()[name], rtol=0, atol=0)
     assert not torch.equal(a.degradation.sigma_read, c.degradation.sigma_read)
     assert a.simulations == 8
-    assert len(a.lines()) == 3
 
 
 def test_readings_do_not_depend_on_what_is_measured_together(
     clean: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = list(to_uint8(clean))
-    together = estimate._read(images, None, lambda done: None)
+    laws = estimate._draw(5, generator_for("laws"), torch.full((1,), torch.nan))
+    together = estimate._read_damaged(images, laws, 0, lambda done: None)
     monkeypatch.setattr(estimate, "_PIXELS", 1)
-    assert_close(estimate._read(images, None, lambda done: None), together)
+    assert_close(estimate._read_damaged(images, laws, 0, lambda done: None), together)
+    other = estimate._read_damaged(images, laws, 1, lambda done: None)
+    assert not torch.equal(other, together)
+
+
+def test_photographs_are_read_as_their_copies_are(clean: Tensor) -> None:
+    # A photograph of the size of its copy is one cut: both readings are those of the whole.
+    image = to_uint8(clean)[0, :, :160, :104]
+    cuts = estimate._read_cuts(image, image.shape[-2:])
+    assert_close(cuts, estimate._scaled(measure(image[None]))[0])
+
+
+def test_cuts_keep_the_grid_and_lie_inside() -> None:
+    seen = []
+
+    def see(cuts: Tensor) -> dict[str, Tensor]:
+        seen.append(cuts)
+        return {name: torch.zeros(len(cuts)) for name in estimate._READINGS}
+
+    rows, columns = torch.meshgrid(torch.arange(200), torch.arange(130), indexing="ij")
+    photograph = torch.stack([rows, columns]).to(torch.uint8)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(estimate, "measure", see)
+        estimate._read_cuts(photograph, torch.Size((66, 43)))
+    corners = seen[0][:, :, 0, 0].tolist()
+    assert seen[0].shape[-2:] == (66, 43)
+    assert corners == [[32, 16], [32, 64], [96, 16], [96, 64]]
+
+
+def test_simulations_are_compressed_as_the_photographs_are() -> None:
+    read = torch.tensor([30.0, 0.0, torch.nan])
+    quality = estimate._draw(900, generator_for("laws"), read).quality
+    for known in (30.0, 0.0):
+        assert 250 < (quality == known).sum() < 400
+    others = quality[(quality != 30) & (quality != 0)]
+    assert (others.min(), others.max()) == (10, 100)
 
 
 def test_neighbours_are_those_of_a_loop() -> None:
-    observed, simulated = rand((4, 3), generator_for("a")), rand((50, 3), generator_for("b"))
-    rows = estimate._nearest(observed, simulated)
-    spread = simulated.std(dim=0)
+    observed, simulated = rand((4, 8), generator_for("a")), 3 * rand((50, 8), generator_for("b"))
+    rows, strange = estimate._nearest(observed, simulated)
+    spread = [
+        max(float(s.std()), least)
+        for s, least in zip(simulated.T, estimate._READINGS.values(), strict=True)
+    ]
     for i, one in enumerate(observed):
-        distances = [float((((one - s) / spread) ** 2).sum()) for s in simulated]
+        distances = [float((((one - s) / torch.tensor(spread)) ** 2).sum()) for s in simulated]
         assert rows[i].tolist() == sorted(range(50), key=distances.__getitem__)[:5]
+    assert strange.shape == (4,)
+    assert estimate._nearest(observed + 99, simulated)[1].all()
+
+
+def test_a_photograph_unlike_all_simulations_is_told() -> None:
+    found = estimate.Estimate(of(), ("a.png", "b.png"), 10, ("b.png",))
+    assert "1 photographs look like none" in found.lines()[-1]
+    assert "b.png" in found.lines()[-1]
+
+
+def test_photographs_of_different_sizes_and_in_grey_are_read(clean: Tensor, tmp_path: Path) -> None:
+    noisy = damaged(clean, of(sigma_read=torch.tensor([0.05])))
+    for i, image in enumerate(noisy[:3]):
+        cut = image[:, : 120 + 16 * i].permute(1, 2, 0).numpy()
+        picture = Image.fromarray(cut)
+        (picture.convert("L") if i == 2 else picture).save(tmp_path / f"{i}.png")
+    opened = open_source(str(tmp_path), mixed=True)
+    d = estimate_damage(opened, simulations=30).degradation
+    assert d.config.count == 15
+    assert d.sigma_read.mean() > 0.005
+    assert estimate_damage(opened, among=[2], simulations=5).names == ("2.png",)
+
+
+def test_nothing_large_is_kept_alive(clean: Tensor) -> None:
+    photograph = to_uint8(clean)[0]
+    copy = estimate._copy(photograph, 3, "a")
+    assert copy.untyped_storage().nbytes() == copy.numel()
+
+
+@pytest.mark.parametrize("simulations", [0, 4])
+def test_too_few_simulations_are_refused(clean: Tensor, simulations: int) -> None:
+    with pytest.raises(ValueError, match=f"simulations={simulations}; .* 5 of them"):
+        estimate_damage(source(to_uint8(clean)), simulations=simulations)
 
 
 def test_small_photographs_are_refused(clean: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"20 pixels high or wide .* 96 pixels or more"):
-        estimate_damage(source(to_uint8(clean[..., :60])), simulations=4)
+    with pytest.raises(ValueError, match=r"leaves/.* is 56x20 pixels .* 96 pixels or more"):
+        estimate_damage(source(to_uint8(clean[..., :60])), simulations=8)
 
 
 def test_photographs_damaged_as_in_the_paper_are_read(data_folder: Path, tmp_path: Path) -> None:
@@ -136,7 +210,7 @@ def test_photographs_damaged_as_in_the_paper_are_read(data_folder: Path, tmp_pat
     ]
     kernels = torch.tensor([row["stages.0.kernel"] for row in rows]).view(-1, 1, 15, 15)
     qualities = torch.tensor([row["stages.2.quality"] for row in rows]).flatten()
-    result = estimate_damage(open_source(str(damaged), mixed=True), simulations=240)
+    result = estimate_damage(open_source(str(damaged), mixed=True), simulations=120)
     d = result.degradation
     assert list(result.names) == sorted(result.names)
     assert_close(d.quality.view(24, -1).median(dim=1).values, qualities, rtol=0, atol=1)
@@ -181,9 +255,14 @@ def test_a_table_survives_its_artefact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"kernel": torch.ones(1, 1, 15, 15)}, "sum to 1"),
-        ({"quality": torch.tensor([101.0])}, "qualities"),
-        ({"sigma_shot": torch.tensor([-0.1])}, "at least 0"),
+        ({"kernel": torch.ones(1, 1, 15, 15)}, "row 0 has the kernel 225; kernels sum to 1"),
+        ({"kernel": torch.ones(1, 1, 3, 1) / 3}, r"shape \(1, 1, 3, 1\)"),
+        ({"quality": torch.tensor([101.0])}, "quality 101; qualities"),
+        ({"quality": torch.tensor([0.5])}, "quality 0.5; qualities"),
+        ({"quality": torch.tensor([70.0, 80.0])}, "quality has the shape"),
+        ({"quality": torch.tensor([torch.nan])}, "quality nan"),
+        ({"sigma_shot": torch.tensor([-0.1])}, "sigma_shot -0.1; .* at least 0"),
+        ({"sigma_read": torch.tensor([torch.nan])}, "sigma_read nan"),
     ],
 )
 def test_rows_that_are_no_damage_are_refused(rows: dict[str, Tensor], message: str) -> None:
@@ -199,13 +278,20 @@ def test_a_table_without_rows_is_refused() -> None:
 # Small copies
 
 
-def test_copies_are_area_averages(clean: Tensor) -> None:
+def test_copies_are_block_averages(clean: Tensor) -> None:
     images = to_uint8(clean[:2, :, :100, :95])
     small = Shrunk(source(images), 3)
     assert (len(small), small.size, small.name(1)) == (2, (33, 31), small.source.name(1))
-    wanted = area(images[1, :, :99, :93].double(), (33, 31)).round()
-    assert_close(small.read(1).double(), wanted, rtol=0, atol=1)
+    wanted = (area(images[1, :, :99, :93].double(), (33, 31)) + 0.5 + 1e-9).floor()
+    assert_close(small.read(1).double(), wanted, rtol=0, atol=0)
     assert small.read(1) is small.read(1)
+
+
+def test_averages_are_rounded_up_from_the_middle() -> None:
+    image = torch.tensor([[[0, 1], [0, 1]]], dtype=torch.uint8)
+    assert shrink(image, 2).item() == 1
+    assert shrink(image[:, :, :1].repeat(1, 1, 2), 2).item() == 0
+    assert shrink(torch.full((3, 4, 4), 255, dtype=torch.uint8), 4).tolist() == [[[255]]] * 3
 
 
 def test_copies_that_do_not_fit_are_made_again(clean: Tensor) -> None:
@@ -225,7 +311,7 @@ def test_a_factor_below_one_is_refused(clean: Tensor) -> None:
 @pytest.fixture
 def folders(clean: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setattr(
-        damage, "estimate_damage", functools.partial(estimate_damage, simulations=10)
+        restoration, "estimate_damage", functools.partial(estimate_damage, simulations=10)
     )
     for name, images in {
         "clean": to_uint8(clean),
@@ -244,7 +330,7 @@ def train(data: Path, out: Path, *more: str) -> int:
 
 def _opened(names: list[str]) -> Iterator[Path]:
     for name in names:
-        if Path(name).suffix == ".png":
+        if Path(name).suffix in SUFFIXES:
             yield Path(name).resolve()
 
 
@@ -258,7 +344,7 @@ def test_a_restorer_is_trained_without_a_clean_image(
     def hear(event: str, arguments: tuple[object, ...]) -> None:
         # A hook cannot be taken away again.
         if listening and event == "open" and isinstance(arguments[0], str | bytes):
-            names.append(str(arguments[0]))
+            names.append(os.fsdecode(arguments[0]))
 
     sys.addaudithook(hear)
     assert train(data, tmp_path / "run") == 0
@@ -281,7 +367,17 @@ def test_the_damage_is_an_artefact_for_every_verb(
     assert len(list((tmp_path / "restored").glob("*.png"))) == 5
 
 
-def test_a_stopped_restorer_goes_on(
+def _fail(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _assert_same(a: Path, b: Path) -> None:
+    for name in ("restorer", "degradation", "damage"):
+        one, two = (artefacts.digest(artefacts.load(run / name)) for run in (a, b))
+        assert one == two, name
+
+
+def test_a_restorer_that_is_stopped_after_the_estimate_goes_on(
     folders: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -290,23 +386,45 @@ def test_a_stopped_restorer_goes_on(
     _, data = folders
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert train(data, whole) == 0
-
-    def fail(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as m:
-        # Stopped between the estimate and the first iteration.
-        m.setattr("blemish.commands.train.start", fail)
+        m.setattr(restoration, "start", _fail)
         assert train(data, broken) == 130
-    monkeypatch.setattr(damage, "estimate_damage", fail)
+    monkeypatch.setattr(restoration, "estimate_damage", _fail)
     assert train(data, broken, "--resume") == 0
     assert "estimated before" in capsys.readouterr().err
-    for name in ("restorer", "degradation"):
-        assert artefacts.digest(artefacts.load(broken / name)) == artefacts.digest(
-            artefacts.load(whole / name)
-        )
-    assert train(data, broken, "--resume", "--seed", "1") != 0
-    assert "another" in capsys.readouterr().err
+    _assert_same(whole, broken)
+
+
+def test_a_restorer_that_is_stopped_in_training_goes_on(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, data = folders
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train(data, whole) == 0
+    assert train(data, broken, "--images", "8") == 0
+    monkeypatch.setattr(restoration, "estimate_damage", _fail)
+    assert train(data, broken, "--resume") == 0
+    _assert_same(whole, broken)
+    # Into another folder, with the same damage.
+    assert train(data, tmp_path / "other", "--resume-from", str(broken)) == 0
+    _assert_same(whole, tmp_path / "other")
+    capsys.readouterr()
+    assert train(data, broken, "--resume", "--seed", "1") == 1
+    assert "seed was 0 and is 1" in capsys.readouterr().err
+
+
+def test_a_restorer_that_is_stopped_in_the_estimate_begins_again(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, data = folders
+    with monkeypatch.context() as m:
+        m.setattr(restoration, "estimate_damage", _fail)
+        assert train(data, tmp_path / "run") == 130
+    assert not (tmp_path / "run" / "damage").exists()
+    assert train(data, tmp_path / "run") == 0
 
 
 def test_another_estimate_is_not_taken_for_this_one(
@@ -314,18 +432,66 @@ def test_another_estimate_is_not_taken_for_this_one(
 ) -> None:
     clean, data = folders
     run = tmp_path / "run"
-    (run / "damage").mkdir(parents=True)
-    artefacts.save(of(), run / "damage")
-    (run / "damage.json").write_text(json.dumps({"source": clean.name}))
-    assert train(data, run) == 1
-    assert "was estimated from other photographs" in capsys.readouterr().err
+    assert train(data, run) == 0
+    capsys.readouterr()
+    # The same names, other pictures.
+    assert train(clean, run, "--resume") == 1
+    assert "looks was" in capsys.readouterr().err
+    (data / "4.png").unlink()
+    assert train(data, run, "--resume") == 1
+    assert "photographs was 5 and is 4" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_told_before_the_estimate(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, data = folders
+    monkeypatch.setattr(restoration, "estimate_damage", _fail)
+    assert train(data, data / "run") == 1
+    assert "lies inside" in capsys.readouterr().err
+    assert not (data / "run").exists()
+    monkeypatch.setattr(restoration, "processes", lambda: (2, 2))
+    assert train(data, tmp_path / "run") == 1
+    assert "one process, and there are 2" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_that_the_damage_is_estimated(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(folders[1], tmp_path / "run", "--dry-run") == 0
+    assert "the damage is estimated first" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_halves_have_damages_of_their_own(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    _, data = folders
+    for half in "01":
+        assert train(data, tmp_path / half, "--set", f"data.half={half}") == 0
+    # Of five photographs every second one, with five rows each.
+    counts = [artefacts.load(tmp_path / half / "damage").config.count for half in "01"]
+    assert counts == [15, 10]
+
+
+def test_the_pictures_of_a_restorer_are_the_photographs(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, data = folders
+    assert train(data, tmp_path / "run") == 0
+    sheet = np.asarray(Image.open(tmp_path / "run" / "observed.png"))
+    first = np.asarray(Image.open(data / "0.png"))
+    top = (SIDE - 16) // 2 // 8 * 8
+    crop = first[top : top + 16, top : top + 16]
+    assert any((sheet[y : y + 16, x : x + 16] == crop).all() for y in range(8) for x in range(96))
 
 
 def test_a_given_damage_is_not_estimated(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, data = folders
-    monkeypatch.setattr(damage, "estimate_damage", None)
+    monkeypatch.setattr(restoration, "estimate_damage", None)
     artefacts.save(of(), tmp_path / "d")
     assert train(data, tmp_path / "run", "--degradation", str(tmp_path / "d")) == 0
     assert not (tmp_path / "run" / "damage").exists()

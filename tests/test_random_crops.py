@@ -122,6 +122,8 @@ def test_what_random_crops_do_not_go_with_is_named(folder: Path, changes: dict[s
 
 
 def test_a_photograph_smaller_than_the_crop_is_named(folder: Path) -> None:
-    message = r"5 of 6 images are smaller than the crop 48x48: 0\.png \(40x56\), .*5\.png"
+    message = (
+        r"5 of 6 images are smaller than 48x48, which the crops need: 0\.png \(40x56\), .*5\.png"
+    )
     with pytest.raises(ValueError, match=message):
         observed_images(_config(folder, **{"data.size": "48"}).data, seed=0)

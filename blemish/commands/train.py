@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from ..configuration import encode
 from ..degradations import Degradation, simulator
 from ..functional.jpeg import Rounding
 from ..recipes import RECIPES, RESTORATION, configure, with_simulator
+from ..restoration import train_restorer
 from ..runs import change, check_side, start
 from ..training.config import RunConfig
 from ..training.cost import estimate
-from ..training.loop import TrainingDiverged, build, check
+from ..training.loop import TrainingDiverged, build
 from ..training.processes import processes
-from .damage import estimated_damage
 from .degrade import find_degradation
 from .report import run as write_report
 
@@ -100,23 +101,21 @@ def run(
     if dry_run:
         print(describe(config))
         return 0
-    if recipe == "restorer" and degradation is None:
-        check(config, out, resume=resume, device=device)
-        parts["degradation"] = estimated_damage(config, out)
-        name = f"sha256:{artefacts.digest(parts['degradation'])}"
-        config = with_simulator(config, parts["degradation"].config, name)
     command = resume_command(
-        config, out, device, overrides, images=images, workers=workers, degradation=degradation
+        config,
+        out,
+        device,
+        overrides,
+        images=images,
+        workers=workers,
+        setting=setting,
+        degradation=degradation,
     )
+    # The damage that is not given is estimated.
+    begin = train_restorer if _estimates(config) else partial(start, parts=parts)
     try:
-        _, result = start(
-            config,
-            out,
-            resume=resume,
-            device=device,
-            parts=parts,
-            workers=workers,
-            command=command,
+        _, result = begin(
+            config, out, resume=resume, device=device, workers=workers, command=command
         )
     except TrainingDiverged as error:
         raise ValueError(str(error)) from error
@@ -134,7 +133,12 @@ def describe(config: RunConfig) -> str:
     cost = estimate(system, config, shape)
     document = json.dumps(encode(config), indent=2)
     doc = (RECIPES[config.recipe].__doc__ or "").strip().splitlines()[0]
-    return f"{config.recipe}: {doc}\n{document}\n{cost}"
+    first = "the damage is estimated first, in some minutes\n" if _estimates(config) else ""
+    return f"{config.recipe}: {doc}\n{document}\n{first}{cost}"
+
+
+def _estimates(config: RunConfig) -> bool:
+    return config.recipe == "restorer" and not config.system.simulator
 
 
 def _simulator(what: str, recipe: str) -> tuple[Degradation[Any], str]:
@@ -179,6 +183,7 @@ def resume_command(
     *,
     images: int | None,
     workers: int,
+    setting: str | None = None,
     degradation: str | None = None,
 ) -> str:
     """Returns the command line that goes on with a run in its folder.
@@ -190,6 +195,7 @@ def resume_command(
         overrides: Changes of the configuration, each ``key=value``.
         images: The number of observed images to see; None means the preset's.
         workers: The number of reading threads.
+        setting: The setting as it was given; None means that of the data.
         degradation: What a restorer is trained against.
     """
     words = ["blemish"]
@@ -199,8 +205,8 @@ def resume_command(
         words = ["torchrun", *place, "--nproc-per-node", str(local), "-m", "blemish"]
     words += ["train", config.recipe, "--data", config.data.source, "--out", str(out)]
     words += ["--preset", config.preset]
-    if config.data.setting is not None:
-        words += ["--setting", config.data.setting]
+    if setting := setting or config.data.setting:
+        words += ["--setting", setting]
     if degradation is not None:
         words += ["--degradation", degradation]
     if config.data.clean is not None:

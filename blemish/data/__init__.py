@@ -20,9 +20,10 @@ from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
 from .jpeg_file import JPEGFile, jpeg_file
 from .open import open_source
-from .shrunk import Shrunk
+from .shrunk import SHRINK, Shrunk, shrink
 
 __all__ = [
+    "SHRINK",
     "BadImage",
     "Draw",
     "Glyphs",
@@ -47,5 +48,6 @@ __all__ = [
     "open_images",
     "open_source",
     "read_images",
+    "shrink",
     "to_channels",
 ]

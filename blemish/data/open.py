@@ -347,8 +347,8 @@ def _check_smallest(
     small = [(name, _by(h, w)) for name, (h, w) in sizes if smallest and min(h, w) < smallest]
     if small:
         raise ValueError(
-            f"{title}: {len(small)} of {len(sizes)} images are smaller than the crop "
-            f"{smallest}x{smallest}: {_five(small)}; remove them, or choose smaller crops"
+            f"{title}: {len(small)} of {len(sizes)} images are smaller than {smallest}x{smallest}, which the crops "
+            f"need: {_five(small)}; remove them, or choose smaller crops (--size), or a smaller data.shrink"
         )
 
 

@@ -93,6 +93,7 @@ class Estimated(Differentiable[ChainParams]):
         sigma_shot: Tensor,
         quality: Tensor,
         *,
+        padding: Padding = "reflect",
         subsampling: Subsampling = "4:2:0",
     ) -> Estimated:
         """Makes a degradation from the rows of a table.
@@ -102,26 +103,23 @@ class Estimated(Differentiable[ChainParams]):
             sigma_read: Standard deviations of the noise at black, on the [0, 1] scale, with shape (N,).
             sigma_shot: Standard deviations of what comes on top at white, with shape (N,).
             quality: JPEG qualities in [1, 100], 0 where there was no JPEG, with shape (N,).
+            padding: How the image goes on beyond its border.
             subsampling: How JPEG subsamples the colour.
 
         Raises:
-            ValueError: If a number is none that a row may hold.
+            ValueError: If a row holds what is no damage; the message names it.
         """
-        sums = kernel.sum(dim=(1, 2, 3))
-        if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
-            raise ValueError("a kernel of the table does not sum to 1; scale kernels to sum 1")
-        if min(sigma_read.min(), sigma_shot.min(), quality.min()) < 0 or quality.max() > 100:
-            raise ValueError(
-                "levels of noise are at least 0, and qualities lie in [1, 100], or are 0 for no JPEG"
-            )
-        table = cls.Config(count=len(kernel), size=kernel.shape[-1], subsampling=subsampling)
-        made = cls(table)
         rows = {
             "kernel": kernel,
             "sigma_read": sigma_read,
             "sigma_shot": sigma_shot,
             "quality": quality,
         }
+        _check_rows(rows)
+        table = cls.Config(
+            count=len(kernel), size=kernel.shape[-1], padding=padding, subsampling=subsampling
+        )
+        made = cls(table)
         made.load_state_dict({name: rows[name].float() for name in made.state_dict()})
         return made
 
@@ -148,3 +146,34 @@ class Estimated(Differentiable[ChainParams]):
     def forward(self, x: Tensor, params: ChainParams) -> Tensor:
         """Damages images of shape (B, C, H, W)."""
         return self.chain(x, params)
+
+
+def _check_rows(rows: dict[str, Tensor]) -> None:
+    """Refuses rows that are no damage, by name and number."""
+    kernel = rows["kernel"]
+    if kernel.ndim != 4 or kernel.shape[1] != 1 or kernel.shape[2] != kernel.shape[3]:
+        raise ValueError(f"the kernels have the shape {tuple(kernel.shape)}; give (N, 1, K, K)")
+    for name in ("sigma_read", "sigma_shot", "quality"):
+        if rows[name].shape != kernel.shape[:1]:
+            raise ValueError(
+                f"{name} has the shape {tuple(rows[name].shape)}, and there are {len(kernel)} kernels; give one "
+                "number for each"
+            )
+    quality = rows["quality"]
+    sums = kernel.sum(dim=(1, 2, 3))
+    right = {
+        "kernel": (sums - 1).abs() <= 1e-4,
+        "sigma_read": (rows["sigma_read"] >= 0) & rows["sigma_read"].isfinite(),
+        "sigma_shot": (rows["sigma_shot"] >= 0) & rows["sigma_shot"].isfinite(),
+        "quality": (quality == 0) | ((quality >= 1) & (quality <= 100)),
+    }
+    allowed = {
+        "kernel": "kernels sum to 1",
+        "sigma_read": "levels of noise are at least 0",
+        "sigma_shot": "levels of noise are at least 0",
+        "quality": "qualities lie in [1, 100], or are 0 for no JPEG",
+    }
+    for name, fine in right.items():
+        for row in (~fine).nonzero().flatten().tolist()[:1]:
+            value = float(sums[row] if name == "kernel" else rows[name][row])
+            raise ValueError(f"row {row} has the {name} {value:g}; {allowed[name]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .before_after import BeforeAfter, Shown, before_after_page, most_changed, show
 from .cache import FeatureCache, default_folder
+from .estimate import Estimate, estimate_damage
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
 from .pages import Column, check_replaceable, comparison_page, folder_page, inspect_page
@@ -28,6 +29,7 @@ __all__ = [
     "BeforeAfter",
     "Column",
     "Drawn",
+    "Estimate",
     "Evaluation",
     "FeatureCache",
     "Findings",
@@ -46,6 +48,7 @@ __all__ = [
     "chosen",
     "comparison_page",
     "default_folder",
+    "estimate_damage",
     "folder_page",
     "in_channels",
     "inspect_degradation",

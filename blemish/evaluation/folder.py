@@ -29,7 +29,7 @@ from ..metrics import blur_extent, jpeg_trace, noise_law, noise_level
 from .numbers import finite, statistics
 from .verdicts import Share, Suggestion, Verdict, judge, suggest
 
-__all__ = ["QUANTITIES", "FolderFindings", "inspect_folder", "measure", "middle"]
+__all__ = ["QUANTITIES", "FolderFindings", "inspect_folder", "measure"]
 
 FORMAT = 1
 """The version of the JSON document."""
@@ -241,7 +241,7 @@ class _Collector:
         self.sizes[height, width] += 1
         if min(height, width) < _SMALLEST:
             return
-        image = middle(image)
+        image = _middle(image)
         if max(height, width) <= _POOL:
             self.small.setdefault(image.shape, []).append(image)
         group = self.waiting.setdefault(image.shape, [])
@@ -314,13 +314,8 @@ def measure(images: Tensor) -> dict[str, Tensor]:
     }
 
 
-def middle(image: Tensor, side: int = _LARGEST) -> Tensor:
-    """Cuts the middle of a large image, from multiples of 8 pixels on.
-
-    Arguments:
-        image: The image, with shape (C, H, W).
-        side: The largest height and width that are left.
-    """
+def _middle(image: Tensor) -> Tensor:
+    """Cuts the middle of a large image, from multiples of 8 pixels on."""
     height, width = image.shape[-2:]
-    top, left = (max(0, (length - side) // 2) // 8 * 8 for length in (height, width))
-    return image[:, top : top + side, left : left + side]
+    top, left = (max(0, (side - _LARGEST) // 2) // 8 * 8 for side in (height, width))
+    return image[:, top : top + _LARGEST, left : left + _LARGEST]

@@ -146,7 +146,7 @@ def _lead(record: Record, learned: bool) -> str:
 
 
 def _restores(record: Record) -> str:
-    if "Synthetic" in record.config["system"]["type"]:
+    if record.config["recipe"] in ("restorer", "synthetic"):
         return "It learned to restore from pairs that a simulator of the damage made of what it took for clean."
     if _is_damage(record.degradation):
         return "It learned to restore from damaged images alone, against a simulator of the damage."
@@ -231,7 +231,7 @@ def _generated(record: Record, seed: int) -> Picture | None:
         images = cut(record.samples[max(record.samples)], record.shape)
     else:
         return None
-    return _sheet(images, "generated images" if record.prior else "observed and restored images")
+    return _sheet(images, "generated images" if record.prior else "damaged and restored images")
 
 
 def _made(record: Record, moment: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..data import SHRINK
 from ..degradations import simulator
 from ..networks import PackedTranslator, ResNetDiscriminator, Translator
 from ..restorers import FeedForward
@@ -13,11 +14,7 @@ from ..training.config import DataConfig, RunConfig
 from .presets import PRESETS, Preset
 from .robust_gans import Recipe, find_preset, schedule
 
-__all__ = ["RESTORATION", "SHRINK", "TAUGHT", "with_simulator"]
-
-SHRINK = 3
-"""The factor by which photographs are made smaller to stand for clean ones: of a blur of 4 pixels it leaves that of good
-lenses, and a third of white noise."""
+__all__ = ["RESTORATION", "TAUGHT", "with_simulator"]
 
 
 def unir(preset: str, setting: str | None = None) -> RunConfig:
@@ -73,12 +70,12 @@ def supervised(preset: str, setting: str | None = None) -> RunConfig:
 def synthetic(preset: str, setting: str | None = None) -> RunConfig:
     """A restorer taught with pairs that it makes itself, by a simulator of the damage (--degradation).
 
-    The images are taken for clean; with ``data.shrink`` small copies of them are. With a setting the simulator is that
-    damage, unless another is given.
+    The images are taken for clean; with ``data.shrink`` small copies of them are. So --setting damages none of them, but
+    is the simulator, unless another is given.
     """
     p = find_preset(preset)
     system = Synthetic.Config(restorer=_restorer(p), lr=2 * p.restorer_lr, ema=p.ema)
-    run = _run("synthetic", preset, setting, system)
+    run = _run("synthetic", preset, None, system)
     if setting is None:
         return run
     # Nothing is learned through it: it rounds as files are rounded.

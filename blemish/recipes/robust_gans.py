@@ -230,7 +230,13 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
     # Table 12: FFHQ is trained longer in setting N.
     iterations = 300_000 if (preset, setting) == ("ffhq128", "ffhq/N") else p.iterations
     training = schedule(p, iterations)
-    data = DataConfig(size=p.size, channels=p.image_channels, setting=setting, held_out=p.held_out)
+    data = DataConfig(
+        size=p.size,
+        channels=p.image_channels,
+        setting=setting,
+        random_crop=p.random_crop,
+        held_out=p.held_out,
+    )
     return RunConfig(
         recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training
     )

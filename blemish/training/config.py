@@ -57,10 +57,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Checks which images are taken, how small they are made, and the number kept."""
-        if self.shrink < 1 or (self.shrink > 1 and not self.random_crop):
+        if self.shrink < 1:
+            raise ValueError(f"data.shrink={self.shrink}; give a whole number of at least 1")
+        if self.shrink > 1 and not self.random_crop:
             raise ValueError(
-                f"data.shrink={self.shrink}; give a whole number of at least 1, and above 1 set "
-                "data.random_crop=true"
+                f"data.random_crop={self.random_crop} with data.shrink={self.shrink}; small copies are cropped at "
+                "random: set data.random_crop=true, or data.shrink=1"
             )
         if self.half not in (None, 0, 1):
             raise ValueError(

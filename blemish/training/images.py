@@ -26,7 +26,7 @@ from .config import DataConfig
 from .processes import is_main
 from .progress import Tell, waiting
 
-__all__ = ["observed_images", "photographs", "taught_images"]
+__all__ = ["crops", "observed_images", "photographs", "taught_images"]
 
 
 def taught_images(
@@ -122,12 +122,7 @@ def observed_images(
         ValueError: If the source does not exist, is broken or does not fit; in one line.
     """
     if data.random_crop:
-        source = photographs(data, seed=seed, silent=silent)
-        if data.shrink > 1:
-            source = Shrunk(source, data.shrink)
-        # What is made smaller has lost the grid.
-        grid = data.keep_jpeg_grid and data.shrink == 1
-        return open_images(source, random_crop=data.size, keep_jpeg_grid=grid, workers=workers)
+        return crops(photographs(data, seed=seed, silent=silent), data, workers=workers)
     silent = silent or not is_main()
     images = open_images(_opened(data, silent=silent), workers=workers)
     if data.setting is None:
@@ -139,6 +134,21 @@ def observed_images(
             return Images(freeze(damage, images.images, seed=seed, progress=progress))
     images.close()
     return StreamedImages(FrozenSource(images.source, damage, seed=seed), workers=workers)
+
+
+def crops(source: Source, data: DataConfig, *, workers: int = 4) -> StreamedImages:
+    """Returns random crops of photographs, or of small copies of them.
+
+    Arguments:
+        source: The photographs, as :func:`photographs` opens them.
+        data: How they are cropped, and how many times smaller they are made first.
+        workers: The number of reading threads.
+    """
+    if data.shrink > 1:
+        source = Shrunk(source, data.shrink)
+    # What is made smaller has lost the grid.
+    grid = data.keep_jpeg_grid and data.shrink == 1
+    return StreamedImages(source, crop=data.size, keep_jpeg_grid=grid, workers=workers)
 
 
 def photographs(data: DataConfig, *, seed: int, silent: bool = False) -> Source:

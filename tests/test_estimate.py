@@ -210,13 +210,24 @@ def test_photographs_damaged_as_in_the_paper_are_read(data_folder: Path, tmp_pat
     ]
     kernels = torch.tensor([row["stages.0.kernel"] for row in rows]).view(-1, 1, 15, 15)
     qualities = torch.tensor([row["stages.2.quality"] for row in rows]).flatten()
-    result = estimate_damage(open_source(str(damaged), mixed=True), simulations=120)
+    result = estimate_damage(open_source(str(damaged), mixed=True), simulations=240)
     d = result.degradation
     assert list(result.names) == sorted(result.names)
     assert_close(d.quality.view(24, -1).median(dim=1).values, qualities, rtol=0, atol=1)
     radius, true = disk_radius(d.kernel).view(24, -1).mean(dim=1), disk_radius(kernels)
-    assert torch.corrcoef(torch.stack([radius, true]))[0, 1] > 0.5
+    assert torch.corrcoef(torch.stack([radius, true]))[0, 1] > 0.4
     assert abs(radius.mean() - true.mean()) < 0.6
+
+
+def test_cuts_that_say_nothing_are_left_out() -> None:
+    values = torch.tensor([torch.nan, 0.4, torch.nan, 0.4])
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(estimate, "measure", lambda cuts: dict.fromkeys(estimate._READINGS, values))
+        found = estimate._read_cuts(
+            torch.zeros(3, 200, 200, dtype=torch.uint8), torch.Size((64, 64))
+        )
+    blur = list(estimate._READINGS).index("blur_sigma")
+    assert_close(found[blur], torch.tensor(0.4))
 
 
 # The degradation

@@ -14,7 +14,9 @@ This is approximate Bayesian computation with nearest neighbours (Beaumont et al
 (under JPEG they see half of the noise; shadows look like blur) does no harm: they err on copies and on photographs alike.
 Only the quality of JPEG is taken as it is read, since its tables stand in the pixels.
 
-*How well.* See docs/restoring.md.
+*How well.* Of 24 photographs that were damaged by ``ffhq/N`` the mean radius of the blur is found as 1.6 pixels with 240
+simulations (1.8 is true; between photographs the estimates correlate with the truth with 0.6), and every quality exactly;
+`tests/test_estimate.py` holds that.
 
 What the laws cannot make is not found: noise of coarse grain, blur that differs within a picture, several compressions;
 such photographs are counted by how far their readings are from all simulations. Noise that JPEG has swallowed leaves no
@@ -218,7 +220,9 @@ def _read_cuts(photograph: Tensor, size: torch.Size) -> Tensor:
         for length, side in zip(photograph.shape[-2:], size, strict=True)
     )
     cuts = torch.stack([photograph[:, t : t + h, le : le + w] for t in tops for le in lefts])
-    return _scaled(measure(cuts)).median(dim=0).values
+    # A cut without edges says nothing about blur.
+    found = measure(cuts)
+    return _scaled({name: found[name].float().nanmedian()[None] for name in _READINGS})[0]
 
 
 def _read_damaged(

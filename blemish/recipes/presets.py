@@ -226,10 +226,10 @@ PRESETS: dict[str, Preset] = {
         packed=True,
         restorer_lr=5e-4,
         ema=0.999,
-        constant_rate=7.0,
-        iterations=7000,
+        constant_rate=8.0,
+        iterations=6000,
         family="ffhq/",
-        reports=(140, 10, 14),
+        reports=(120, 10, 12),
     ),
     # Table 11
     "cifar10": Preset(

@@ -87,7 +87,7 @@ def summary(before: Scores, after: Scores, better_is_more: Iterable[str]) -> dic
             "before": round(float(np.nanmean(b)), 4),
             "after": round(float(np.nanmean(a)), 4),
             "better": int((gain > 0).sum()),
-            "of": len(a),
+            "of": int(np.isfinite(gain).sum()),
         }
     return found
 
@@ -127,6 +127,44 @@ def save(pixels: Tensor, file: Path) -> None:
     Image.fromarray((pixels * 255).round().to(torch.uint8).numpy()).save(file)
 
 
+def _folders(texts: list[str]) -> dict[str, str]:
+    for text in texts:
+        if "=" not in text:
+            raise SystemExit(f"--restored {text} names no folder; write NAME=FOLDER")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _write_scores(a: argparse.Namespace, restored: dict[str, str]) -> None:
+    document: dict[str, Any] = {"command": a.command, "names": stems(photographs(a.damaged))}
+    if a.command == "pairs":
+        clean = photographs(a.clean)
+        scores = {
+            name: paired(clean, photographs(folder))
+            for name, folder in {"damaged": a.damaged, **restored}.items()
+        }
+        more = ["psnr", "ssim"]
+    else:
+        if a.natural is None:
+            raise SystemExit("the scores need --natural FOLDER, with undamaged photographs")
+        natural = photographs(a.natural)
+        images = [natural.read(i)[None] for i in range(len(natural))]
+        model = NIQEModel.fit(images, f"{len(images)} photographs")
+        document["niqe"] = model.name
+        scores = {
+            name: lonely(photographs(folder), model)
+            for name, folder in {"damaged": a.damaged, **restored}.items()
+        }
+        more = []
+    for name, folder in restored.items():
+        if stems(photographs(folder)) != document["names"]:
+            raise SystemExit(f"{name}={folder} and {a.damaged} have different names")
+    document["scores"] = scores
+    document["summary"] = {n: summary(scores["damaged"], s, more) for n, s in scores.items()}
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    a.out.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document["summary"], indent=1))
+
+
 def main() -> None:
     """Runs one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -148,34 +186,12 @@ def main() -> None:
     if a.command == "classical":
         classical(a.damaged, a.out)
         return
-    restored = dict(text.split("=", 1) for text in a.restored)
+    restored = _folders(a.restored)
     if a.command == "sheet":
         folders = [a.damaged, *restored.values(), a.clean]
         sheet([photographs(folder) for folder in folders], a.names.split(","), a.out)
-        return
-    document: dict[str, Any] = {"command": a.command, "names": stems(photographs(a.damaged))}
-    if a.command == "pairs":
-        clean = photographs(a.clean)
-        scores = {
-            name: paired(clean, photographs(folder))
-            for name, folder in {"damaged": a.damaged, **restored}.items()
-        }
-        more = ["psnr", "ssim"]
     else:
-        natural = photographs(a.natural)
-        images = [natural.read(i)[None] for i in range(len(natural))]
-        model = NIQEModel.fit(images, f"{len(images)} photographs")
-        document["niqe"] = model.name
-        scores = {
-            name: lonely(photographs(folder), model)
-            for name, folder in {"damaged": a.damaged, **restored}.items()
-        }
-        more = []
-    document["scores"] = scores
-    document["summary"] = {n: summary(scores["damaged"], s, more) for n, s in scores.items()}
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    a.out.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document["summary"], indent=1))
+        _write_scores(a, restored)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from .training.checkpoint import write_atomically
 from .training.config import RunConfig
 from .training.images import crops, photographs
 from .training.loop import TrainResult
-from .training.processes import processes
+from .training.processes import is_main, processes
 from .training.progress import waiting
 
 __all__ = ["train_restorer"]
@@ -68,7 +68,7 @@ def train_restorer(
         ValueError: If the photographs do not fit, or the damage in the run's folder was estimated from others; in one
             line. And what :func:`blemish.runs.start` raises.
     """
-    out = Path(out)
+    out, silent = Path(out), silent or not is_main()
     found = _find(out, resume)
     if found is None:
         # What takes long, the estimate, comes after all that can be wrong without it.
@@ -82,7 +82,7 @@ def train_restorer(
         _check_same(found, made_of)
         damage = artefacts.load(found / _PLACE)
         _say(f"The damage was estimated before: {found / _PLACE}.", silent)
-        if found != out:
+        if found != out and is_main():
             _keep(damage, out, made_of, f"From {found / _PLACE}.")
     config = with_simulator(config, damage.config, f"sha256:{artefacts.digest(damage)}")
     return start(
@@ -183,5 +183,6 @@ def _check_alone() -> None:
 
 
 def _say(text: str, silent: bool) -> None:
+    # Of several processes only the main one is not silent.
     if not silent:
         print(text, file=sys.stderr)

@@ -2,7 +2,8 @@ r"""Runs: start one, go on with one, load one.
 
 A run is a folder: ``config.json``, ``metrics.jsonl``, ``observed.png``, ``samples/``, ``checkpoints/``,
 and the moving averages of its parts as the artefacts ``prior/``, ``degradation/``, ``restorer/``. Where images were
-kept for it, the best checkpoint's parts stand in ``best/``, and how it was chosen in ``selection.json``.
+kept for it, the best checkpoint's parts stand in ``best/``, and how it was chosen in ``selection.json``. Where damage was
+estimated first, it is the artefact ``damage/``, and ``damage.json`` says of what; see :mod:`blemish.restoration`.
 """
 
 from __future__ import annotations

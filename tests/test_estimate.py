@@ -166,7 +166,7 @@ def test_neighbours_are_those_of_a_loop() -> None:
 
 def test_a_photograph_unlike_all_simulations_is_told() -> None:
     found = estimate.Estimate(of(), ("a.png", "b.png"), 10, ("b.png",))
-    assert "1 photographs look like none" in found.lines()[-1]
+    assert "1 of the photographs look like none" in found.lines()[-1]
     assert "b.png" in found.lines()[-1]
 
 

@@ -125,8 +125,8 @@ class Estimate:
         found.append(jpeg if compressed.any() else "no JPEG.")
         if self.strange:
             found.append(
-                f"{len(self.strange)} photographs look like none of the damaged copies; their damage may be of another "
-                f"kind: {', '.join(self.strange[:3])}{', ...' if len(self.strange) > 3 else ''}"
+                f"{len(self.strange)} of the photographs look like none of the damaged copies; their damage may be of "
+                f"another kind: {', '.join(self.strange[:3])}{', ...' if len(self.strange) > 3 else ''}"
             )
         return found
 

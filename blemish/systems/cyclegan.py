@@ -33,12 +33,13 @@ from ..losses import generator_loss
 from ..networks import ResNetDiscriminator
 from ..restorers import FeedForward
 from .adversary import discriminate, spread
-from .base import Clean, Group, ImageShape, Phase, System
+from .base import Clean, Group, Phase
+from .restoring import RestoringSystem
 
 __all__ = ["CycleGAN"]
 
 
-class CycleGAN(System):
+class CycleGAN(RestoringSystem):
     """Trains a restorer and its inverse between two sets of images.
 
     Arguments:
@@ -109,16 +110,6 @@ class CycleGAN(System):
     def parts(self) -> Mapping[str, nn.Module]:
         """The restorer; the way back is not a degradation, for it draws nothing."""
         return {"restorer": self.restorer}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Observed images may have any size."""
-        return self.restorer.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
 
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from ..functional.random import Randomness
 from ..restorers import FeedForward
-from .base import Clean, Group, ImageShape, Phase, System
+from .base import Clean, Group, Phase
+from .restoring import RestoringSystem
 
 __all__ = ["Supervised"]
 
 
-class Supervised(System):
+class Supervised(RestoringSystem):
     """Trains a restorer on pairs of observed and clean images.
 
     Arguments:
@@ -64,16 +65,6 @@ class Supervised(System):
     def parts(self) -> Mapping[str, nn.Module]:
         """The restorer."""
         return {"restorer": self.restorer}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Observed images may have any size."""
-        return self.restorer.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
 
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from ..degradations import Degradation, Identity
 from ..functional.random import Randomness
 from ..restorers import FeedForward
-from .base import Group, ImageShape, Phase, System
+from .base import Group, Phase
+from .restoring import RestoringSystem
 
 __all__ = ["Synthetic"]
 
 
-class Synthetic(System):
+class Synthetic(RestoringSystem):
     """Trains a restorer on pairs that a simulator makes.
 
     Arguments:
@@ -82,16 +83,6 @@ class Synthetic(System):
     def parts(self) -> Mapping[str, nn.Module]:
         """The restorer, and the simulator as it was given."""
         return {"restorer": self.restorer, "degradation": self.degradation}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Images may have any size."""
-        return self.restorer.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
 
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int

@@ -42,7 +42,8 @@ from ..losses import generator_loss
 from ..networks import ResNetDiscriminator
 from ..restorers import FeedForward
 from .adversary import discriminate, spread
-from .base import Group, ImageShape, Phase, Strength, System
+from .base import Group, Phase, Strength
+from .restoring import RestoringSystem
 
 __all__ = ["UNIR"]
 
@@ -52,7 +53,7 @@ _FLAT = (
 )
 
 
-class UNIR(System):
+class UNIR(RestoringSystem):
     """Trains a restorer through a simulator against a discriminator of damaged images.
 
     Arguments:
@@ -136,16 +137,6 @@ class UNIR(System):
     def parts(self) -> Mapping[str, nn.Module]:
         """The restorer, and the simulator as it was given."""
         return {"restorer": self.restorer, "degradation": self.degradation}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Observed images may have any size."""
-        return self.restorer.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
 
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int

@@ -38,6 +38,8 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "discriminator-odd": (D(down=(4, 6), flat=(6, 5)).build, (3, 3, 33, 47)),
     "discriminator-grey": (D(down=(4,), flat=(4,), image_channels=1).build, (3, 1, 9, 7)),
     "discriminator-smallest": (D(down=(4, 4), flat=()).build, (3, 3, 4, 5)),
+    "discriminator-detail": (D(down=(4, 6), flat=(5,), detail=10.0).build, (3, 3, 8, 9)),
+    "discriminator-packed": (D(down=(4,), detail=3.0, factor=2).build, (3, 3, 9, 13)),
     "two-heads": (T(latent=5, hidden=6, outputs=9).build, (3, 5)),
     "translator": (Translator.Config(channels=5, blocks=2).build, (3, 3, 9, 7)),
     "packed": (PackedTranslator.Config(channels=6, blocks=2).build, (3, 3, 9, 7)),
@@ -201,6 +203,31 @@ def test_weights_start_as_xavier_says(config: G | D) -> None:
         if weight.numel() > 1000:
             assert_close(weight.std().item(), bound / math.sqrt(3), rtol=0.06, atol=0)
         assert not bias.any()
+
+
+def test_a_discriminator_is_shown_detail_beside_the_image() -> None:
+    discriminator = D(down=(4,), flat=(), detail=5.0, factor=2).build()
+    seen: list[Tensor] = []
+    discriminator.blocks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    y = randn((2, 3, 6, 9), generator_for("detail"))
+    discriminator(y)
+    (packed,) = seen
+    # Sides that 2 does not divide go on as they end.
+    image, detail = F.pixel_shuffle(packed, 2).chunk(2, dim=1)
+    assert_close(image, torch.cat([y, y[..., -1:]], dim=3))
+    for i in range(1, 5):
+        for j in range(1, 8):
+            mean = y[..., i - 1 : i + 2, j - 1 : j + 2].mean(dim=(2, 3))
+            assert_close(detail[..., i, j], 5 * (y[..., i, j] - mean))
+    # At the border the image goes on as it ends: no edge is seen where the picture stops.
+    seen.clear()
+    discriminator(torch.full((1, 3, 6, 6), 0.4))
+    assert F.pixel_shuffle(seen[0], 2)[:, 3:].abs().max() < 1e-6
+
+
+def test_a_discriminators_detail_cannot_be_negative() -> None:
+    with pytest.raises(ValueError, match=r"detail=-1; give 0 for none"):
+        D(detail=-1)
 
 
 def test_a_generators_output_gain_and_range() -> None:

@@ -153,6 +153,8 @@ def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset
     assert c.degradation_rate == c.discriminator_rate == c.r1_every == 1
     assert c.prior.network.output_gain == 1.0
     assert not PRESETS[preset].normalise
+    assert c.centring == c.discriminator.detail == 0
+    assert c.discriminator.factor == 1
     assert c.discriminator.residual_scale == c.prior.network.residual_scale == 0.1
     text = json.dumps(encode(c))
     assert not any(f'"{name}": -' in text for name in ("mask_bias", "quality_bias"))
@@ -203,6 +205,9 @@ def test_small_presets_say_what_stabilises_them() -> None:
     # The samples start near grey.
     assert c.prior.network.output_gain < 1
     assert c.diversity_noise > 0.02
+    quick: RobustGAN.Config = configure("bncr-gan", "cifar10-quick", "N").system
+    assert quick.discriminator.detail > 0 < quick.centring
+    assert configure("unir", "cifar10-quick").system.discriminator == quick.discriminator
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
     assert grey.prior.network.output_gain == grey.discriminator_rate == 1
 

@@ -114,29 +114,31 @@ def test_what_changes_nothing_costs_nothing() -> None:
     system = unir(Identity.Config())
     keeping(system.restorer)
     losses = system.losses("T", images(), generator_for("nothing"), 1)
-    assert max(losses["identity"], losses["reconstruction"]) < 1e-12
+    assert max(losses["identity"], losses["reconstruction"]) < 1e-9
 
 
 def test_the_reconstruction_meets_the_same_noise_again() -> None:
-    # T keeps: y = clamp(x + n) and again clamp(y + n), so that the difference is n, on [-1, 1] twice that.
+    # T keeps: y = clamp(x + n) and again clamp(y + n), so that the difference is n, on [-1, 1] twice that. Norms are sums.
     sigma = 0.01
     system = unir(Chain([GaussianNoise((sigma, sigma))]).config, reconstruction=3.0, identity=7.0)
     keeping(system.restorer)
     observed = 0.25 + 0.5 * images(side=64)
     losses = system.losses("T", observed, generator_for("noise"), 1)
-    assert_close(losses["reconstruction"], torch.tensor(3 * 4 * sigma**2), rtol=0.02, atol=0)
-    assert losses["identity"] < 1e-12
+    assert_close(
+        losses["reconstruction"], torch.tensor(3 * 4 * sigma**2 * 3 * 64**2), rtol=0.02, atol=0
+    )
+    assert losses["identity"] < 1e-9
 
 
 def test_the_identity_compares_with_the_observed_image() -> None:
     system = unir(Identity.Config(), identity=0.5)
     observed = images()
     losses = system.losses("T", observed, generator_for("identity"), 1)
-    change = (2 * (system.restorer.estimate(observed) - observed)).square().mean()
+    change = (2 * (system.restorer.estimate(observed) - observed)).square().sum() / len(observed)
     assert_close(losses["identity"], 0.5 * change)
     # Without damage, what is reconstructed is T(y) by T(T(y)).
     once = system.restorer.estimate(observed)
-    again = (2 * (once - system.restorer.estimate(once))).square().mean()
+    again = (2 * (once - system.restorer.estimate(once))).square().sum() / len(observed)
     assert_close(losses["reconstruction"], again)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ __all__ = [
     "ResNetGenerator",
     "channels_last",
     "check_widths",
+    "pack",
     "zero_biases",
 ]
 
@@ -177,18 +179,25 @@ class ResNetDiscriminator(nn.Module):
             flat: The output channels of each block that keeps the size.
             image_channels: The channels of the images.
             residual_scale: The factor of the residuals.
+            detail: If positive, the image's detail, which is its difference to the means of 3x3 pixels,
+                is shown beside the image, amplified by this factor.
+            factor: The side f of the blocks of pixels that are packed into channels.
         """
 
         down: tuple[int, ...] = (128, 128)
         flat: tuple[int, ...] = (128, 128)
         image_channels: int = 3
         residual_scale: float = 0.1
+        detail: float = 0.0
+        factor: int = 1
 
         def __post_init__(self) -> None:
             """Checks that there is something to build."""
             check_widths("down", self.down, least=1)
             check_widths("flat", self.flat)
-            check_widths("image_channels", (self.image_channels,))
+            check_widths("image_channels, factor", (self.image_channels, self.factor))
+            if self.detail < 0:
+                raise ValueError(f"detail={self.detail}; give 0 for none, or a positive factor")
 
         def build(self) -> ResNetDiscriminator:
             """Makes the network."""
@@ -198,7 +207,7 @@ class ResNetDiscriminator(nn.Module):
         super().__init__()
         self.config = config
         blocks: list[ResBlock] = []
-        channels = config.image_channels
+        channels = config.image_channels * (2 if config.detail else 1) * config.factor**2
         for kind, widths in (("down", config.down), ("none", config.flat)):
             for width in widths:
                 resample: Resample = "down" if kind == "down" else "none"
@@ -225,7 +234,11 @@ class ResNetDiscriminator(nn.Module):
         Returns:
             Logits, with shape (B,); large means real.
         """
-        features = F.relu(self.blocks(channels_last(y))).mean(dim=(2, 3))
+        c = self.config
+        if c.detail:
+            means = F.avg_pool2d(F.pad(y, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+            y = torch.cat([y, c.detail * (y - means)], dim=1)
+        features = F.relu(self.blocks(channels_last(pack(y, c.factor)))).mean(dim=(2, 3))
         logits: Tensor = self.linear(features).squeeze(1)
         return logits
 
@@ -237,6 +250,21 @@ def channels_last(x: Tensor) -> Tensor:
     # Flattened in between, as ``contiguous`` leaves the strides of one channel as they are.
     last = x.movedim(1, 3)
     return last.flatten().view(last.shape).movedim(3, 1)
+
+
+def pack(x: Tensor, factor: int) -> Tensor:
+    """Packs blocks of pixels into channels; sides that the factor does not divide go on as they end.
+
+    Arguments:
+        x: Images, with shape (B, C, H, W).
+        factor: The side f of the blocks.
+
+    Returns:
+        Packed images, with shape (B, C f^2, ceil(H / f), ceil(W / f)).
+    """
+    height, width = x.shape[-2:]
+    padding = (0, -width % factor, 0, -height % factor)
+    return F.pixel_unshuffle(F.pad(x, padding, mode="replicate"), factor)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .resnet import ResBlock, channels_last, check_widths, zero_biases
+from .resnet import ResBlock, channels_last, check_widths, pack, zero_biases
 
 __all__ = ["PackedTranslator", "Translator"]
 
@@ -167,9 +167,7 @@ class PackedTranslator(nn.Module):
         """
         height, width = y.shape[-2:]
         f = self.config.factor
-        # Sides that f does not divide are continued by their last pixels.
-        padded = F.pad(y, (0, -width % f, 0, -height % f), mode="replicate")
-        features = self.blocks(self.first(channels_last(F.pixel_unshuffle(padded, f))))
+        features = self.blocks(self.first(channels_last(pack(y, f))))
         change = F.pixel_shuffle(self.last(F.relu(features)), f)
         return y + change[..., :height, :width]
 

@@ -16,6 +16,10 @@ generators' half to two thirds of it: at the paper's 2e-4 the learned degradatio
 20,000 iterations. For RGB a penalty of 0.3 still flattened the discriminator, 0.03 did not; before the
 steeper one, the noise needs a larger weight of its diversity, or the images take it over.
 
+In ``cifar10-quick`` the discriminator is shown the images' detail beside them, amplified: damage is in the
+detail, which is a hundredth of an image's energy, and a fresh network sees the rest. What it takes 400
+iterations to notice otherwise, that images went through setting N twice and not once, it notices in 50.
+
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
     | https://arxiv.org/abs/2003.07849
@@ -69,6 +73,10 @@ class Preset:
         chroma: How it enlarges subsampled colour.
         translator: The channels and the residual blocks of a restorer.
         packed: Whether the restorer works on packed pixels; see :mod:`blemish.networks.translator`.
+        centring: The weight that keeps learned kernels centred; the paper has none.
+        detail: How much the detail that a discriminator is shown beside the image is amplified; 0 shows
+            none, as in the paper.
+        judge_factor: The side of the blocks of pixels that a discriminator packs into channels.
         random_crop: Whether images are larger than networks see, and cropped anew in every epoch.
         crop: The side of the images that restorers see, if it is another one.
         restorer_lr: Adam's learning rate of a restorer; supervised, twice that.
@@ -107,6 +115,9 @@ class Preset:
     chroma: Chroma = "nearest"
     translator: tuple[int, int] = (128, 3)
     packed: bool = False
+    centring: float = 0.0
+    detail: float = 0.0
+    judge_factor: int = 1
     random_crop: bool = False
     crop: int | None = None
     restorer_lr: float = 1e-4
@@ -216,6 +227,22 @@ PRESETS: dict[str, Preset] = {
     ),
     # Hours on a CPU: the shape of the paper's networks, a quarter of their width.
     "cifar10-small": _SMALL32,
+    # Ten minutes on a CPU. The kernels are as wide as CIFAR-10's settings need them.
+    "cifar10-quick": replace(
+        _SMALL32,
+        kernel=5,
+        batch_multiple=1,
+        degradation_rate=0.3,
+        constant_rate=12.5,
+        centring=1.0,
+        detail=10.0,
+        judge_factor=2,
+        translator=(48, 4),
+        packed=True,
+        restorer_lr=1e-3,
+        iterations=4000,
+        reports=(80, 10, 10),
+    ),
     # An hour on a CPU; photographs of any size, of which a GAN sees crops of 32 pixels, a restorer of 64.
     "photos": replace(
         _SMALL32,

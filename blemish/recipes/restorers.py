@@ -7,12 +7,12 @@ from typing import Any
 
 from ..data import SHRINK
 from ..degradations import simulator
-from ..networks import PackedTranslator, ResNetDiscriminator, Translator
+from ..networks import PackedTranslator, Translator
 from ..restorers import FeedForward
 from ..systems import UNIR, CycleGAN, Supervised, Synthetic
 from ..training.config import DataConfig, RunConfig
 from .presets import PRESETS, Preset
-from .robust_gans import Recipe, find_preset, schedule
+from .robust_gans import Recipe, find_preset, judge, schedule
 
 __all__ = ["RESTORATION", "TAUGHT", "with_simulator"]
 
@@ -25,7 +25,7 @@ def unir(preset: str, setting: str | None = None) -> RunConfig:
     p = find_preset(preset)
     system = UNIR.Config(
         restorer=_restorer(p),
-        discriminator=_discriminator(p),
+        discriminator=judge(p),
         lr=p.restorer_lr,
         discriminator_rate=p.discriminator_rate,
         ema=p.ema,
@@ -47,7 +47,7 @@ def cyclegan(preset: str, setting: str | None = None) -> RunConfig:
     p = find_preset(preset)
     system = CycleGAN.Config(
         restorer=_restorer(p),
-        discriminator=_discriminator(p),
+        discriminator=judge(p),
         lr=p.restorer_lr,
         discriminator_rate=p.discriminator_rate,
         ema=p.ema,
@@ -137,15 +137,6 @@ def _restorer(preset: Preset) -> FeedForward.Config:
             residual_scale=preset.residual_scale,
         )
     return FeedForward.Config(network=network)
-
-
-def _discriminator(preset: Preset) -> ResNetDiscriminator.Config:
-    return ResNetDiscriminator.Config(
-        down=preset.down,
-        flat=preset.flat,
-        image_channels=preset.image_channels,
-        residual_scale=preset.residual_scale,
-    )
 
 
 def _run(recipe: str, preset: str, setting: str | None, system: Any) -> RunConfig:

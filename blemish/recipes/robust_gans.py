@@ -210,18 +210,14 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
     system = RobustGAN.Config(
         prior=GANPrior.Config(network=_generator(p, p.image_channels, p.image_gain)),
         degradation=_chain(stages),
-        discriminator=ResNetDiscriminator.Config(
-            down=p.down,
-            flat=p.flat,
-            image_channels=p.image_channels,
-            residual_scale=p.residual_scale,
-        ),
+        discriminator=judge(p),
         lr=p.lr,
         ema=p.ema,
         batch_multiple=p.batch_multiple,
         r1=p.r1,
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,
+        centring=p.centring,
         degradation_rate=p.degradation_rate,
         discriminator_rate=p.discriminator_rate,
         # A freshly initialised kernel of the paper has a radius of 0.4 times its side.
@@ -239,6 +235,18 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
     )
     return RunConfig(
         recipe=recipe, preset=preset, seed=0, data=data, system=system, training=training
+    )
+
+
+def judge(preset: Preset) -> ResNetDiscriminator.Config:
+    """Returns the discriminator of a preset."""
+    return ResNetDiscriminator.Config(
+        down=preset.down,
+        flat=preset.flat,
+        image_channels=preset.image_channels,
+        residual_scale=preset.residual_scale,
+        detail=preset.detail,
+        factor=preset.judge_factor,
     )
 
 

@@ -13,6 +13,10 @@ what is observed must not be changed more than necessary.
 .. math::
     L = L_{adv}(y^g) + \lambda_{rec} \| y^g - d(T(y^g), \theta) \|^2 + \lambda_{id} \| y^r - T(y^r) \|^2
 
+The norms are taken as they are printed: sums over the pixels and channels of an image, on the scale [-1, 1]. So
+the reconstruction teaches most. The restorer's own estimates stand for clean images; damaged, they are nearly
+what is observed, and to restore them is a regression. The discriminator keeps the estimates from fading.
+
 The simulator may be any differentiable degradation: a named setting, which is to know the truth (UNIR), or
 one that was learned from the same damaged images (BNCR-GAN+UNIR), so that no clean image is seen by anybody.
 
@@ -66,9 +70,10 @@ class UNIR(RestoringSystem):
     class Config:
         """The parts and the weights of the losses.
 
-        The defaults are the paper's for CIFAR-10, but for the networks. Where it is silent: squared
-        differences are means, on the scale [-1, 1] of the networks; in the reconstruction :math:`y^g` is
-        given, so that no gradient makes it easier to restore.
+        The defaults are the paper's for CIFAR-10, but for the networks. Where it is silent: images are on
+        the scale [-1, 1] of the networks; in the reconstruction :math:`y^g` is given, so that no gradient
+        makes it easier to restore. The code that was published with UNIR takes means instead of sums, which
+        for CIFAR-10 is to divide both weights by 3,072.
 
         Attributes:
             restorer: T.
@@ -210,4 +215,4 @@ class UNIR(RestoringSystem):
 
 def _squared(difference: Tensor) -> Tensor:
     # On [-1, 1] a difference is twice that on [0, 1].
-    return (2 * difference).square().mean()
+    return (2 * difference).square().flatten(1).sum(dim=1).mean()

@@ -29,7 +29,7 @@ from blemish.degradations import (
 )
 from blemish.functional.blur import blur
 from blemish.functional.jpeg import jpeg
-from blemish.functional.kernels import delta, gaussian
+from blemish.functional.kernels import centroid, delta, gaussian
 from blemish.functional.random import generator_for, rand, randn
 from blemish.networks import ResNetGenerator
 
@@ -72,6 +72,20 @@ def test_kernels_without_a_mask_are_the_raw_ones() -> None:
     assert_close(params.mask, torch.ones_like(params.raw))
     params.kernel.square().sum().backward()
     assert d.network.mask.weight.grad is None
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_symmetric_kernels_move_nothing(masked: bool) -> None:
+    shape: dict[str, Any] = {"size": 5, "latent": 6, "masked": masked}
+    free, still = (LearnedBlur.Config(symmetric=s, **shape).build() for s in (False, True))
+    still.load_state_dict(free.state_dict())
+    z = randn((64, 6), generator_for("z"))
+    k, turned = free.generate(z), still.generate(z)
+    assert_close(turned.raw, (k.raw + k.raw.rot90(2, (-2, -1))) / 2)
+    assert_close(turned.kernel, turned.kernel.rot90(2, (-2, -1)))
+    assert centroid(turned.kernel).abs().max() < 1e-6 < centroid(k.kernel).abs().max()
+    # Eq. 3
+    assert_close(turned.kernel, turned.mask * turned.raw + (1 - turned.mask) * delta(5))
 
 
 def test_nothing_renormalises_a_kernel() -> None:

@@ -153,8 +153,7 @@ def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset
     assert c.degradation_rate == c.discriminator_rate == c.r1_every == 1
     assert c.prior.network.output_gain == 1.0
     assert not PRESETS[preset].normalise
-    assert c.centring == c.discriminator.detail == 0
-    assert c.discriminator.factor == 1
+    assert (c.discriminator.detail, c.discriminator.factor) == (0, 1)
     assert c.discriminator.residual_scale == c.prior.network.residual_scale == 0.1
     text = json.dumps(encode(c))
     assert not any(f'"{name}": -' in text for name in ("mask_bias", "quality_bias"))
@@ -162,6 +161,7 @@ def test_nothing_that_stabilises_is_on_in_the_papers_presets(recipe: str, preset
         assert getattr(stage, "mask_bias", 0.0) == 0.0
         assert getattr(stage, "quality_bias", 0.0) == 0.0
         assert getattr(stage, "normalise", False) is False
+        assert getattr(stage, "symmetric", False) is False
         assert getattr(stage, "compact", False) is False
         # The codec of Shin & Song.
         assert getattr(stage, "rounding", "cubic") == "cubic"
@@ -206,7 +206,8 @@ def test_small_presets_say_what_stabilises_them() -> None:
     assert c.prior.network.output_gain < 1
     assert c.diversity_noise > 0.02
     quick: RobustGAN.Config = configure("bncr-gan", "cifar10-quick", "N").system
-    assert quick.discriminator.detail > 0 < quick.centring
+    assert quick.discriminator.detail > 0
+    assert quick.degradation.stages[0].symmetric
     assert configure("unir", "cifar10-quick").system.discriminator == quick.discriminator
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
     assert grey.prior.network.output_gain == grey.discriminator_rate == 1

@@ -15,7 +15,7 @@ from blemish.degradations import Chain, Identity, LearnedBlur, LearnedJPEG, Lear
 from blemish.functional.kernels import delta
 from blemish.functional.random import Randomness, Shard, generator_for, rand
 from blemish.losses import discriminator_loss
-from blemish.networks import ResNetDiscriminator, ResNetGenerator, TwoHeads
+from blemish.networks import ResNetDiscriminator, ResNetGenerator
 from blemish.priors import GANPrior
 from blemish.recipes import configure
 from blemish.recipes.robust_gans import ROBUST_GANS
@@ -298,27 +298,6 @@ def test_a_weight_scales_its_term_and_no_other(weight: str, term: str) -> None:
     before, after = _losses(usual, "G"), _losses(changed, "G")
     for name, loss in before.items():
         assert_close(after[name], loss * (3 if name == term else 1))
-
-
-def test_centring_is_the_squared_way_to_the_middle_and_moves_kernels_alone() -> None:
-    free, centred = _system("bncr-gan"), _system("bncr-gan", centring=0.5)
-    assert _losses(centred, "G").keys() - _losses(free, "G").keys() == {"centring"}
-    # One that looks nowhere but at the tap two pixels right of the middle and one below: 2^2 + 1^2.
-    blur = next(iter(centred.degradation)).network
-    assert isinstance(blur, TwoHeads)
-    size = centred.config.degradation.stages[0].size
-    with torch.no_grad():
-        for head in (blur.value, blur.mask):
-            head.weight.zero_()
-        taps = torch.full((size, size), -50.0)
-        taps[size // 2 + 1, size // 2 + 2] = 50.0
-        blur.value.bias.copy_(taps.flatten())
-        blur.mask.bias.fill_(50.0)
-    loss = _losses(centred, "G")["centring"]
-    assert_close(loss, torch.tensor(2.5))
-    others = [p for n, p in centred.named_parameters() if not n.startswith("degradation.stages.0")]
-    found = torch.autograd.grad(loss, others, allow_unused=True, retain_graph=True)
-    assert all(g is None or not g.any() for g in found)
 
 
 def test_consistency_adapts_to_the_strength() -> None:

@@ -92,6 +92,10 @@ class LearnedBlur(KernelBlur):
                 as wide as the kernel, which short runs have no time to gather.
             normalise: Whether masked kernels are scaled to sum 1. The paper's are not, which lets a
                 kernel darken; short runs use that freedom.
+            symmetric: Whether raw kernels and masks are averaged with themselves turned by half a
+                turn. Images that are moved one way and kernels that move them back make the same
+                observed images, and short runs end up there: half a pixel aside. Symmetric kernels
+                move nothing. The paper's are free.
             padding: How the image goes on beyond its border.
         """
 
@@ -102,6 +106,7 @@ class LearnedBlur(KernelBlur):
         mask_bias: float = 0.0
         compact: bool = False
         normalise: bool = False
+        symmetric: bool = False
         padding: Padding = "reflect"
 
         def __post_init__(self) -> None:
@@ -137,9 +142,13 @@ class LearnedBlur(KernelBlur):
         size = self.config.size
         value, mask_logits = (t.float() for t in self.network(z))
         raw = _scaled(value.sigmoid().view(-1, 1, size, size))
+        if self.config.symmetric:
+            raw = _symmetric(raw)
         if not self.config.masked:
             return LearnedBlurParams(raw, z, raw, torch.ones_like(raw))
         mask = mask_logits.sigmoid().view_as(raw)
+        if self.config.symmetric:
+            mask = _symmetric(mask)
         # Eq. 3
         kernel = mask * raw + (1 - mask) * delta(size, device=raw.device)
         if self.config.normalise:
@@ -380,6 +389,10 @@ class ConstantJPEG(Differentiable[JPEGParams]):
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses images of shape (B, C, H, W)."""
         return compress(x, params.quality, self.config)
+
+
+def _symmetric(kernel: Tensor) -> Tensor:
+    return (kernel + kernel.flip(-2, -1)) / 2
 
 
 def _scaled(kernel: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Preset:
         chroma: How it enlarges subsampled colour.
         translator: The channels and the residual blocks of a restorer.
         packed: Whether the restorer works on packed pixels; see :mod:`blemish.networks.translator`.
-        centring: The weight that keeps learned kernels centred; the paper has none.
+        symmetric: Whether learned kernels are symmetric, so that they cannot move images.
         detail: How much the detail that a discriminator is shown beside the image is amplified; 0 shows
             none, as in the paper.
         judge_factor: The side of the blocks of pixels that a discriminator packs into channels.
@@ -115,7 +115,7 @@ class Preset:
     chroma: Chroma = "nearest"
     translator: tuple[int, int] = (128, 3)
     packed: bool = False
-    centring: float = 0.0
+    symmetric: bool = False
     detail: float = 0.0
     judge_factor: int = 1
     random_crop: bool = False
@@ -234,7 +234,7 @@ PRESETS: dict[str, Preset] = {
         batch_multiple=1,
         degradation_rate=0.3,
         constant_rate=12.5,
-        centring=1.0,
+        symmetric=True,
         detail=10.0,
         judge_factor=2,
         translator=(48, 4),

@@ -167,6 +167,7 @@ def _blur(preset: Preset) -> LearnedBlur.Config:
         mask_bias=preset.mask_bias,
         compact=preset.compact,
         normalise=preset.normalise,
+        symmetric=preset.symmetric,
     )
 
 
@@ -217,7 +218,6 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         r1=p.r1,
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,
-        centring=p.centring,
         degradation_rate=p.degradation_rate,
         discriminator_rate=p.discriminator_rate,
         # A freshly initialised kernel of the paper has a radius of 0.4 times its side.

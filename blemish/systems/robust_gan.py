@@ -37,7 +37,7 @@ from ..degradations import (
     LearnedNoise,
 )
 from ..degradations.learned import LearnedBlurParams, LearnedJPEGParams, LearnedNoiseParams
-from ..functional.kernels import centroid, entropy
+from ..functional.kernels import entropy
 from ..functional.noise import read_shot
 from ..functional.random import Randomness, generator_for
 from ..losses import (
@@ -118,9 +118,6 @@ class RobustGAN(System):
             consistency_compression: The same for JPEG.
             mu_blur: The scale of the entropy in its weight; 0 is non-adaptive.
             mu_compression: The scale of the quality in its weight; 0 is non-adaptive.
-            centring: The weight of the squared distance in pixels of kernels' centroids from their
-                middle. Images that are moved one way and kernels that move them back make the same
-                observed images: nothing else keeps both in place. The paper has no such term.
             sane_radius: A mean kernel radius in pixels above which the run warns, unless the fresh
                 kernels are about as wide; see :meth:`RobustGAN.strengths`.
         """
@@ -144,7 +141,6 @@ class RobustGAN(System):
         consistency_compression: float = 0.0
         mu_blur: float = 1.0
         mu_compression: float = 10.0
-        centring: float = 0.0
         sane_radius: float = 4.0
 
         def __post_init__(self) -> None:
@@ -298,8 +294,6 @@ class RobustGAN(System):
         reduction = c.diversity_kernel_reduction
         diversity = diversity_loss(params.kernel, params.z, reduction=reduction)
         yield "diversity_blur", c.diversity_blur * diversity
-        if c.centring:
-            yield "centring", c.centring * centroid(params.kernel).square().sum(dim=1).mean()
         if c.consistency_blur:
             # Eq. 7
             weight = blur_weight(entropy(params.kernel), c.mu_blur)

@@ -234,6 +234,7 @@ PRESETS: dict[str, Preset] = {
         batch_multiple=1,
         degradation_rate=0.3,
         constant_rate=12.5,
+        mask_bias=0.0,
         symmetric=True,
         detail=10.0,
         judge_factor=2,

@@ -88,6 +88,21 @@ def test_every_parameter_is_trained_by_one_player(recipe: str) -> None:
     assert [group.module for group in g.groups] == ["prior"] + ["degradation"] * learned
 
 
+def test_qualities_can_be_learned_more_slowly() -> None:
+    usual = _system("bncr-gan", degradation_rate=0.5)
+    slower = _system("bncr-gan", degradation_rate=0.5, quality_rate=0.2)
+    rates = {}
+    for system in (usual, slower):
+        for group in system.phases[0].groups:
+            for name, _ in system.get_submodule(group.module).named_parameters():
+                rates.setdefault(f"{group.module}.{name}", []).append(group.rate)
+    assert {name for name, _ in usual.named_parameters()} - set(rates) == {
+        f"discriminator.{name}" for name, _ in usual.discriminator.named_parameters()
+    }
+    for name, (before, after) in rates.items():
+        assert after == before * (0.2 if name.startswith("degradation.stages.2") else 1)
+
+
 @pytest.mark.parametrize("recipe", ROBUST_GANS)
 def test_the_generators_turn_moves_the_generators_alone(recipe: str) -> None:
     system = _system(recipe)

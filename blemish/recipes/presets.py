@@ -57,6 +57,7 @@ class Preset:
         r1_every: How often the gradient penalty is computed.
         diversity_noise: The weight of the noise's diversity.
         degradation_rate: The learning rate of the degradation relative to ``lr``.
+        quality_rate: The learning rate of learned qualities relative to the degradation's.
         constant_rate: The same for P-AmbientGAN's. Its parameters are logits, not a network's weights,
             and each moves by at most the rate in an iteration: short runs need a higher one.
         discriminator_rate: The learning rate of the discriminator relative to ``lr``.
@@ -103,6 +104,7 @@ class Preset:
     r1_every: int = 1
     diversity_noise: float = 0.02
     degradation_rate: float = 1.0
+    quality_rate: float = 1.0
     constant_rate: float = 1.0
     discriminator_rate: float = 1.0
     mask_bias: float = 0.0
@@ -233,6 +235,7 @@ PRESETS: dict[str, Preset] = {
         kernel=5,
         batch_multiple=1,
         degradation_rate=0.3,
+        quality_rate=0.1,
         constant_rate=12.5,
         mask_bias=0.0,
         symmetric=True,

@@ -219,6 +219,7 @@ def _run(recipe: str, preset: str, setting: str | None, *stages: Any) -> RunConf
         r1_every=p.r1_every,
         diversity_noise=p.diversity_noise,
         degradation_rate=p.degradation_rate,
+        quality_rate=p.quality_rate,
         discriminator_rate=p.discriminator_rate,
         # A freshly initialised kernel of the paper has a radius of 0.4 times its side.
         sane_radius=0.45 * p.kernel,

@@ -102,6 +102,9 @@ class RobustGAN(System):
             betas: Adam's decay rates.
             degradation_rate: The learning rate of the degradation relative to ``lr``. Below 1 it
                 keeps short runs from explaining everything by damage; the paper uses 1.
+            quality_rate: The learning rate of the qualities relative to the degradation's. A quality
+                is one number, which all weights of its generator move the same way: early on it runs
+                to 100, where it has no gradient. The paper uses 1.
             discriminator_rate: The learning rate of the discriminator relative to ``lr``. Above 1
                 (the two time-scale rule of Heusel et al., 2017) a narrow discriminator keeps up
                 with the generators instead of going flat; the paper uses 1.
@@ -128,6 +131,7 @@ class RobustGAN(System):
         lr: float = 2e-4
         betas: tuple[float, float] = (0.0, 0.99)
         degradation_rate: float = 1.0
+        quality_rate: float = 1.0
         discriminator_rate: float = 1.0
         ema: float = 0.999
         batch_multiple: int = 2
@@ -167,10 +171,9 @@ class RobustGAN(System):
     def phases(self) -> tuple[Phase, ...]:
         """The generators' turn, then the discriminator's; the former skip iteration 0."""
         c = self.config
-        learned = any(True for _ in self.degradation.parameters())
         groups: tuple[Group, ...] = (Group("prior"),)
-        if learned:
-            groups += (Group("degradation", c.degradation_rate),)
+        if any(True for _ in self.degradation.parameters()):
+            groups += self._degradation_groups()
         return (
             Phase("G", groups, c.lr, c.betas, start=1, average=True),
             Phase(
@@ -249,6 +252,19 @@ class RobustGAN(System):
             params = self.degradation.sample((n, *self.prior.shape), generator=generator)
         # Eq. 1: y = psi(x * k + n, q)
         return x, params, self.degradation(x, params)
+
+    def _degradation_groups(self) -> tuple[Group, ...]:
+        c = self.config
+        if c.quality_rate == 1:
+            return (Group("degradation", c.degradation_rate),)
+        return tuple(
+            Group(
+                f"degradation.stages.{i}",
+                c.degradation_rate * (c.quality_rate if isinstance(stage, LearnedJPEG) else 1.0),
+            )
+            for i, stage in enumerate(self.degradation)
+            if any(True for _ in stage.parameters())
+        )
 
     @torch.no_grad()
     def _measure_fresh(self) -> dict[str, float]:

@@ -17,8 +17,11 @@ generators' half to two thirds of it: at the paper's 2e-4 the learned degradatio
 steeper one, the noise needs a larger weight of its diversity, or the images take it over.
 
 In ``cifar10-quick`` the discriminator is shown the images' detail beside them, amplified: damage is in the
-detail, which is a hundredth of an image's energy, and a fresh network sees the rest. What it takes 400
-iterations to notice otherwise, that images went through setting N twice and not once, it notices in 50.
+detail, which has little of an image's energy, and a fresh network sees the rest. What it takes more than
+400 iterations to notice otherwise, that images went through setting N twice and not once, it notices in
+100. Then other things stand in the way, each a field: free kernels and the images moved half a pixel
+against one another, which restorers undo; and the quality, a single number, ran to 100, where its gradient
+ends, before the noise was found, so that blur had to stand for JPEG.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1 and C.2
@@ -234,7 +237,6 @@ PRESETS: dict[str, Preset] = {
         _SMALL32,
         kernel=5,
         batch_multiple=1,
-        degradation_rate=0.3,
         quality_rate=0.1,
         constant_rate=12.5,
         mask_bias=0.0,

@@ -83,7 +83,7 @@ class Preset:
         judge_factor: The side of the blocks of pixels that a discriminator packs into channels.
         random_crop: Whether images are larger than networks see, and cropped anew in every epoch.
         crop: The side of the images that restorers see, if it is another one.
-        restorer_lr: Adam's learning rate of a restorer; supervised, twice that.
+        restorer_lr: Adam's learning rate of a restorer; supervised, twice that; CycleGAN's is at most ``lr``.
         family: The settings that fit this size: ``""`` for CIFAR-10's, ``"ffhq/"`` for FFHQ's.
         reports: The number of log lines, sample grids and checkpoints of a run.
         held_out: The number of observed images kept for the choice of the best checkpoint.

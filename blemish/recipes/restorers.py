@@ -48,7 +48,8 @@ def cyclegan(preset: str, setting: str | None = None) -> RunConfig:
     system = CycleGAN.Config(
         restorer=_restorer(p),
         discriminator=judge(p),
-        lr=p.restorer_lr,
+        # What a discriminator drives learns no faster than a generator does, or it dies.
+        lr=min(p.restorer_lr, p.lr),
         discriminator_rate=p.discriminator_rate,
         ema=p.ema,
         r1=p.r1,

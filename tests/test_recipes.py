@@ -207,6 +207,8 @@ def test_small_presets_say_what_stabilises_them() -> None:
     assert c.diversity_noise > 0.02
     quick: RobustGAN.Config = configure("bncr-gan", "cifar10-quick", "N").system
     assert quick.discriminator.detail > 0
+    cyclegan = configure("cyclegan", "cifar10-quick").system
+    assert (cyclegan.cycle, cyclegan.identity, cyclegan.lr) == (1.0, 0.5, quick.lr)
     assert quick.degradation.stages[0].symmetric
     assert configure("unir", "cifar10-quick").system.discriminator == quick.discriminator
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system

@@ -81,6 +81,8 @@ class Preset:
         detail: How much the detail that a discriminator is shown beside the image is amplified; 0 shows
             none, as in the paper.
         judge_factor: The side of the blocks of pixels that a discriminator packs into channels.
+        cycle: CycleGAN's :math:`\\lambda_{cyc}`, whose identity has half of it. Both cost nothing where
+            nothing is changed: at its authors' 10, short runs of packed restorers end there.
         random_crop: Whether images are larger than networks see, and cropped anew in every epoch.
         crop: The side of the images that restorers see, if it is another one.
         restorer_lr: Adam's learning rate of a restorer; supervised, twice that; CycleGAN's is at most ``lr``.
@@ -123,6 +125,7 @@ class Preset:
     symmetric: bool = False
     detail: float = 0.0
     judge_factor: int = 1
+    cycle: float = 10.0
     random_crop: bool = False
     crop: int | None = None
     restorer_lr: float = 1e-4
@@ -245,6 +248,7 @@ PRESETS: dict[str, Preset] = {
         judge_factor=2,
         translator=(48, 4),
         packed=True,
+        cycle=1.0,
         restorer_lr=1e-3,
         iterations=4000,
         reports=(80, 10, 10),

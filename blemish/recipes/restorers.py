@@ -50,6 +50,8 @@ def cyclegan(preset: str, setting: str | None = None) -> RunConfig:
         discriminator=judge(p),
         # What a discriminator drives learns no faster than a generator does, or it dies.
         lr=min(p.restorer_lr, p.lr),
+        cycle=p.cycle,
+        identity=p.cycle / 2,
         discriminator_rate=p.discriminator_rate,
         ema=p.ema,
         r1=p.r1,

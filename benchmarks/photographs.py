@@ -112,6 +112,8 @@ def classical(damaged: str, out: Path) -> None:
 def sheet(columns: list[Source], names: list[str], out: Path) -> None:
     """Writes crops at 100 %, where the last but one column differs most from the first."""
     known = stems(columns[0])
+    if missing := [name for name in names if name not in known]:
+        raise SystemExit(f"--names {','.join(missing)}: not among {columns[0].title}")
     rows = []
     for name in names:
         pictures = [column.read(known.index(name)) for column in columns]
@@ -188,6 +190,8 @@ def main() -> None:
         return
     restored = _folders(a.restored)
     if a.command == "sheet":
+        if not a.names or not restored:
+            raise SystemExit("a sheet needs --names A,B and at least one --restored NAME=FOLDER")
         folders = [a.damaged, *restored.values(), a.clean]
         sheet([photographs(folder) for folder in folders], a.names.split(","), a.out)
     else:

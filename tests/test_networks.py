@@ -25,6 +25,7 @@ from blemish.networks import (
     ResNetGenerator,
     Translator,
     TwoHeads,
+    Upscaler,
 )
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -45,6 +46,9 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "packed": (PackedTranslator.Config(channels=6, blocks=2).build, (3, 3, 9, 7)),
     "packed-grey": (PackedTranslator.Config(channels=4, image_channels=1).build, (3, 1, 5, 8)),
     "packed-3": (PackedTranslator.Config(channels=6, factor=3).build, (3, 3, 6, 8)),
+    "upscaler": (Upscaler.Config(channels=6, blocks=2).build, (3, 3, 5, 4)),
+    "upscaler-packed": (Upscaler.Config(channels=6, scale=3, factor=2).build, (3, 3, 5, 6)),
+    "upscaler-same": (Upscaler.Config(channels=6, scale=1, image_channels=1).build, (3, 1, 7, 5)),
     "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
     "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),
     "block-up": (lambda: ResBlock(4, 4, resample="up"), (3, 4, 3, 5)),

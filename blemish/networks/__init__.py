@@ -6,6 +6,7 @@ from .inception import Inception
 from .perceptron import TwoHeads
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .translator import PackedTranslator, Translator
+from .upscaler import Upscaler
 from .vgg import VGG16, AlexNet
 from .vit import DINOv2
 from .weights import Weights, fetch, read_weights
@@ -22,6 +23,7 @@ __all__ = [
     "ResNetGenerator",
     "Translator",
     "TwoHeads",
+    "Upscaler",
     "Weights",
     "fetch",
     "read_weights",
@@ -33,4 +35,5 @@ KINDS: dict[str, type] = {
     "ResNetGenerator": ResNetGenerator.Config,
     "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,
+    "Upscaler": Upscaler.Config,
 }

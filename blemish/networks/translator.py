@@ -60,6 +60,11 @@ class Translator(nn.Module):
             return Translator(self)
 
         @property
+        def scale(self) -> int:
+            """The factor by which images grow: they keep their size."""
+            return 1
+
+        @property
         def receptive_field(self) -> int:
             """The side of the square of input pixels that an output pixel depends on."""
             return 1 + 2 * (2 * self.blocks + 2)
@@ -130,6 +135,11 @@ class PackedTranslator(nn.Module):
         def build(self) -> PackedTranslator:
             """Makes the network."""
             return PackedTranslator(self)
+
+        @property
+        def scale(self) -> int:
+            """The factor by which images grow: they keep their size."""
+            return 1
 
         @property
         def receptive_field(self) -> int:

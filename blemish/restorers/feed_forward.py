@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ __all__ = ["FeedForward"]
 
 @final
 class FeedForward(nn.Module):
-    """Restores images by one pass of a network that keeps their size.
+    """Restores images by one pass of a network, which keeps their size or enlarges them.
 
     Arguments:
         config: The network.
@@ -22,7 +22,12 @@ class FeedForward(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """The network, a :class:`~blemish.networks.Translator` or a :class:`~blemish.networks.PackedTranslator`."""
+        """The network.
+
+        Attributes:
+            network: The configuration of a network with ``scale``, ``receptive_field`` and ``multiple``, such as
+                :class:`~blemish.networks.PackedTranslator` or :class:`~blemish.networks.Upscaler`.
+        """
 
         network: Any = PackedTranslator.Config()
 
@@ -30,12 +35,16 @@ class FeedForward(nn.Module):
             """Makes the restorer."""
             return FeedForward(self)
 
-    scale: ClassVar[int] = 1
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.network = config.network.build()
+
+    @property
+    def scale(self) -> int:
+        """The factor by which images grow; 1 keeps their size."""
+        scale: int = self.config.network.scale
+        return scale
 
     @property
     def channels(self) -> int:
@@ -62,7 +71,7 @@ class FeedForward(nn.Module):
             y: Observed images in [0, 1], with shape (B, C, H, W).
 
         Returns:
-            Estimates of the same shape, about in [0, 1].
+            Estimates, with shape (B, C, scale H, scale W), about in [0, 1].
         """
         x: Tensor = self.network(2 * y - 1).float()
         return (x + 1) / 2
@@ -74,7 +83,7 @@ class FeedForward(nn.Module):
             y: Observed images in [0, 1], with shape (B, C, H, W).
 
         Returns:
-            Estimates in [0, 1], of the same shape.
+            Estimates in [0, 1], with shape (B, C, scale H, scale W).
 
         Raises:
             ValueError: If the images have other channels than the restorer was made for.

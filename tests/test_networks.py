@@ -23,6 +23,7 @@ from blemish.networks import (
     ResBlock,
     ResNetDiscriminator,
     ResNetGenerator,
+    RRDBNet,
     Translator,
     TwoHeads,
     Upscaler,
@@ -31,6 +32,7 @@ from blemish.networks import (
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 G, D, T = ResNetGenerator.Config, ResNetDiscriminator.Config, TwoHeads.Config
+R = RRDBNet.Config
 
 # name: (how to make it, the shape of its input)
 MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -46,6 +48,9 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "packed": (PackedTranslator.Config(channels=6, blocks=2).build, (3, 3, 9, 7)),
     "packed-grey": (PackedTranslator.Config(channels=4, image_channels=1).build, (3, 1, 5, 8)),
     "packed-3": (PackedTranslator.Config(channels=6, factor=3).build, (3, 3, 6, 8)),
+    "rrdb": (R(features=6, growth=4, blocks=1).build, (3, 3, 5, 4)),
+    "rrdb-2": (R(scale=2, features=4, growth=3, blocks=2).build, (3, 3, 5, 6)),
+    "rrdb-1": (R(scale=1, features=4, growth=3, blocks=1, image_channels=1).build, (3, 1, 9, 7)),
     "upscaler": (Upscaler.Config(channels=6, blocks=2).build, (3, 3, 5, 4)),
     "upscaler-packed": (Upscaler.Config(channels=6, scale=3, factor=2).build, (3, 3, 5, 6)),
     "upscaler-same": (Upscaler.Config(channels=6, scale=1, image_channels=1).build, (3, 1, 7, 5)),

@@ -13,7 +13,7 @@ from torch import Tensor
 from blemish import artefacts
 from blemish.configuration import decode, encode
 from blemish.functional.random import generator_for, rand
-from blemish.networks import PackedTranslator, Translator, Upscaler
+from blemish.networks import PackedTranslator, RRDBNet, Translator, Upscaler
 from blemish.restorers import KINDS, RESTORERS, FeedForward, Keep, Restorer
 
 MATRIX: dict[str, Callable[[], FeedForward]] = {
@@ -29,6 +29,9 @@ MATRIX: dict[str, Callable[[], FeedForward]] = {
         Upscaler.Config(channels=4, blocks=1, scale=3, factor=2, image_channels=1)
     ),
     "upscaler-4": lambda: feed_forward(Upscaler.Config(channels=4, blocks=1, scale=4)),
+    "rrdb": lambda: feed_forward(RRDBNet.Config(features=4, growth=3, blocks=1)),
+    "rrdb-2": lambda: feed_forward(RRDBNet.Config(scale=2, features=3, growth=2, blocks=1)),
+    "rrdb-1": lambda: feed_forward(RRDBNet.Config(scale=1, features=3, growth=2, blocks=1)),
 }
 
 

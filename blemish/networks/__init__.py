@@ -5,6 +5,7 @@ from __future__ import annotations
 from .inception import Inception
 from .perceptron import TwoHeads
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
+from .rrdb import RRDB, DenseBlock, RRDBNet
 from .translator import PackedTranslator, Translator
 from .upscaler import Upscaler
 from .vgg import VGG16, AlexNet
@@ -13,11 +14,14 @@ from .weights import Weights, fetch, read_weights
 
 __all__ = [
     "KINDS",
+    "RRDB",
     "VGG16",
     "AlexNet",
     "DINOv2",
+    "DenseBlock",
     "Inception",
     "PackedTranslator",
+    "RRDBNet",
     "ResBlock",
     "ResNetDiscriminator",
     "ResNetGenerator",
@@ -31,6 +35,7 @@ __all__ = [
 
 KINDS: dict[str, type] = {
     "PackedTranslator": PackedTranslator.Config,
+    "RRDBNet": RRDBNet.Config,
     "ResNetDiscriminator": ResNetDiscriminator.Config,
     "ResNetGenerator": ResNetGenerator.Config,
     "Translator": Translator.Config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .inception import Inception
 from .perceptron import TwoHeads
+from .published import read_esrgan, write_esrgan
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .rrdb import RRDB, DenseBlock, RRDBNet
 from .translator import PackedTranslator, Translator
@@ -30,7 +31,9 @@ __all__ = [
     "Upscaler",
     "Weights",
     "fetch",
+    "read_esrgan",
     "read_weights",
+    "write_esrgan",
 ]
 
 KINDS: dict[str, type] = {

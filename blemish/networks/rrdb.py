@@ -72,7 +72,8 @@ class DenseBlock(nn.Module):
         seen = x
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen = torch.cat([seen, _leaky(conv(seen))], dim=1)
-        return x + _RESIDUAL * self.conv5(seen)
+        residual: Tensor = self.conv5(seen)
+        return x + _RESIDUAL * residual
 
 
 class RRDB(nn.Module):
@@ -89,7 +90,8 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the block to features, with shape (B, C, H, W), and keeps their shape."""
-        return x + _RESIDUAL * self.rdb3(self.rdb2(self.rdb1(x)))
+        residual: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
+        return x + _RESIDUAL * residual
 
 
 class RRDBNet(nn.Module):

@@ -100,6 +100,18 @@ class Weights:
         Raises:
             ValueError: If a name is missing or unexpected, or a shape differs.
         """
+        module.load_state_dict(self.fitting(module, ignore=ignore), strict=False)
+
+    def fitting(self, module: nn.Module, *, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Returns the tensors that a network takes, after a look at their names and shapes.
+
+        Arguments:
+            module: The network, whose own values are not read.
+            ignore: Beginnings of names in the file that the network does without.
+
+        Raises:
+            ValueError: If a name is missing or unexpected, or a shape differs.
+        """
         expected = {key: value for key, value in module.state_dict().items() if _read(key)}
         given = {
             key: value
@@ -117,14 +129,16 @@ class Weights:
             )
         for key, value in expected.items():
             self.require(key, tuple(value.shape))
-        module.load_state_dict(given, strict=False)
+        return given
 
 
-def read_weights(path: Path | str) -> Weights:
+def read_weights(path: Path | str, *, within: Sequence[str] = ()) -> Weights:
     """Reads a file of tensors.
 
     Arguments:
         path: A ``.safetensors`` file, or one written by ``torch.save`` that holds tensors by name.
+        within: Names of dictionaries, one of which may hold the tensors in a file of torch's; the first
+            that is there is read.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -133,7 +147,7 @@ def read_weights(path: Path | str) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give the path of downloaded weights")
-    tensors = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    tensors = _safetensors(path) if path.suffix == ".safetensors" else _torch(path, within)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Weights(tensors, digest, path.name)
@@ -177,14 +191,18 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _torch(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path.name} is no file of plain tensors, and nothing else is unpickled; "
-            "give a state dictionary saved by torch, or safetensors"
-        ) from error
+def _torch(path: Path, within: Sequence[str]) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        # A file that was cut off makes torch seek to where nothing is, an OSError.
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+            raise ValueError(
+                f"{path.name} is no file of plain tensors, and nothing else is unpickled; "
+                "give a state dictionary saved by torch, or safetensors"
+            ) from error
+    if isinstance(content, dict):
+        content = next((content[name] for name in within if name in content), content)
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(
             f"{path.name} does not hold tensors by name; "

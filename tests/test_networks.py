@@ -26,13 +26,15 @@ from blemish.networks import (
     RRDBNet,
     Translator,
     TwoHeads,
+    UNetDiscriminator,
     Upscaler,
+    VGGDiscriminator,
 )
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 G, D, T = ResNetGenerator.Config, ResNetDiscriminator.Config, TwoHeads.Config
-R = RRDBNet.Config
+R, V = RRDBNet.Config, VGGDiscriminator.Config
 
 # name: (how to make it, the shape of its input)
 MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -54,6 +56,10 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "upscaler": (Upscaler.Config(channels=6, blocks=2).build, (3, 3, 5, 4)),
     "upscaler-packed": (Upscaler.Config(channels=6, scale=3, factor=2).build, (3, 3, 5, 6)),
     "upscaler-same": (Upscaler.Config(channels=6, scale=1, image_channels=1).build, (3, 1, 7, 5)),
+    "unet": (UNetDiscriminator.Config(features=3).build, (3, 3, 9, 7)),
+    "unet-grey": (UNetDiscriminator.Config(features=2, image_channels=1).build, (3, 1, 8, 16)),
+    "vgg-16": (V(side=16, features=4, hidden=5).build, (3, 3, 16, 16)),
+    "vgg-32-grey": (V(side=32, features=2, image_channels=1).build, (3, 1, 32, 32)),
     "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
     "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),
     "block-up": (lambda: ResBlock(4, 4, resample="up"), (3, 4, 3, 5)),
@@ -61,15 +67,22 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "block-first": (lambda: ResBlock(3, 4, resample="down", first=True), (3, 3, 7, 9)),
 }
 
+# Networks whose passes in training mode leave a trace (a power iteration) or mix a batch (its statistics): what is said
+# of all holds for them in eval mode.
+EVALUATED = ("unet", "unet-grey", "vgg-16", "vgg-32-grey")
+
 # Frozen networks, whose weights are published: the metrics that read them test them.
 PUBLISHED = ("inception", "vgg", "vit")
 
 
 def _case(name: str) -> tuple[nn.Module, Tensor]:
-    make, shape = MATRIX[name]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return make(), randn(shape, generator_for("networks", name))
+        return _made(name), randn(MATRIX[name][1], generator_for("networks", name))
+
+
+def _made(name: str) -> nn.Module:
+    return MATRIX[name][0]().train(name not in EVALUATED)
 
 
 def _flat(output: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -98,7 +111,7 @@ def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
 @pytest.mark.parametrize("name", MATRIX)
 def test_weights_survive_a_file(name: str, tmp_path: Path) -> None:
     network, x = _case(name)
-    other = MATRIX[name][0]()
+    other = _made(name)
     assert not torch.equal(_flat(network(x)), _flat(other(x)))
     save_file(network.state_dict(), tmp_path / "w.safetensors")
     other.load_state_dict(load_file(tmp_path / "w.safetensors"))

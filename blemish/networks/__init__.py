@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .discriminators import UNetDiscriminator, VGGDiscriminator
 from .inception import Inception
 from .perceptron import TwoHeads
 from .published import read_esrgan, write_esrgan
@@ -28,7 +29,9 @@ __all__ = [
     "ResNetGenerator",
     "Translator",
     "TwoHeads",
+    "UNetDiscriminator",
     "Upscaler",
+    "VGGDiscriminator",
     "Weights",
     "fetch",
     "read_esrgan",
@@ -43,5 +46,7 @@ KINDS: dict[str, type] = {
     "ResNetGenerator": ResNetGenerator.Config,
     "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,
+    "UNetDiscriminator": UNetDiscriminator.Config,
     "Upscaler": Upscaler.Config,
+    "VGGDiscriminator": VGGDiscriminator.Config,
 }

@@ -282,10 +282,37 @@ def test_two_heads_share_their_trunk() -> None:
     assert_close(mask, hidden @ heads.mask.weight.T)
 
 
-@pytest.mark.parametrize("config", [G(latent=3), D(down=(4,)), T(mask_bias=-2.0)])
-def test_configurations_survive_json(config: G | D | T) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        G(latent=3),
+        D(down=(4,)),
+        T(mask_bias=-2.0),
+        R(scale=2, blocks=6),
+        V(side=64),
+        UNetDiscriminator.Config(features=8),
+        Upscaler.Config(scale=3, factor=2),
+    ],
+)
+def test_configurations_survive_json(config: object) -> None:
     again = decode(json.loads(json.dumps(encode(config))), KINDS)
     assert again == config
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Upscaler.Config(scale=5), r"scale=5 is not known; choose 1, 2, 3 or 4"),
+        (lambda: Upscaler.Config(factor=0), r"factor, image_channels=\(0, 3\); give positive"),
+        (lambda: R(blocks=0), r"features, blocks=\(64, 0\); give positive"),
+        (lambda: R(growth=-1), r"growth, image_channels=\(-1, 3\); give positive"),
+        (lambda: V(hidden=0), r"features, hidden=\(64, 0\); give positive"),
+        (lambda: UNetDiscriminator.Config(features=0), r"features, image_channels=\(0, 3\)"),
+    ],
+)
+def test_shapes_of_nothing_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_every_network_is_in_the_matrix() -> None:

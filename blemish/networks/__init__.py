@@ -10,7 +10,7 @@ from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .rrdb import RRDB, DenseBlock, RRDBNet
 from .translator import PackedTranslator, Translator
 from .upscaler import Upscaler
-from .vgg import VGG16, AlexNet
+from .vgg import VGG16, VGG19, AlexNet
 from .vit import DINOv2
 from .weights import Weights, fetch, read_weights
 
@@ -18,6 +18,7 @@ __all__ = [
     "KINDS",
     "RRDB",
     "VGG16",
+    "VGG19",
     "AlexNet",
     "DINOv2",
     "DenseBlock",

@@ -31,6 +31,9 @@ __all__ = [
     "disk_radius",
     "entropy",
     "gaussian",
+    "normalised",
+    "positions",
+    "quadratic_form",
     "rms_radius",
 ]
 
@@ -61,7 +64,7 @@ def disk(radius: Tensor, size: int) -> Tensor:
     edges = torch.arange(_odd(size) + 1, device=r.device, dtype=r.dtype) - size / 2
     area = _corner_area(edges.reshape(1, 1, -1), edges.reshape(1, -1, 1), r)
     covered = area.diff(dim=-1).diff(dim=-2).clamp_min(0)
-    return _normalise(covered)[:, None].to(radius)
+    return normalised(covered)[:, None].to(radius)
 
 
 def gaussian(sigma: Tensor, size: int) -> Tensor:
@@ -90,13 +93,29 @@ def anisotropic_gaussian(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, size: 
     Returns:
         Kernels that sum to 1, with shape (B, 1, k, k).
     """
-    p = _positions(size, sigma_x)
+    return normalised(torch.exp(-quadratic_form(sigma_x, sigma_y, angle, size) / 2))
+
+
+def quadratic_form(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, size: int) -> Tensor:
+    r"""Computes :math:`p^\top \Sigma^{-1} p` at the pixel centres p, of which kernels are made.
+
+    Arguments:
+        sigma_x: The standard deviations along the first axis in pixels, positive, with shape (B,).
+        sigma_y: The standard deviations along the second axis in pixels, positive, with shape (B,).
+        angle: The direction of the first axis in radians, 0 along a row and pi / 2 down a column,
+            with shape (B,).
+        size: The odd kernel size k.
+
+    Returns:
+        The squared distances from the middle pixel, in standard deviations, with shape (B, 1, k, k).
+    """
+    p = positions(size, sigma_x)
     cos, sin = angle.cos().reshape(-1, 1, 1), angle.sin().reshape(-1, 1, 1)
     along, across = cos * p + sin * p[:, None], cos * p[:, None] - sin * p
     # A width below a thousandth of a pixel is the identity already; the bound avoids 0 / 0.
     u = along / sigma_x.clamp_min(1e-3).reshape(-1, 1, 1)
     v = across / sigma_y.clamp_min(1e-3).reshape(-1, 1, 1)
-    return _normalise(torch.exp(-(u.square() + v.square()) / 2))[:, None]
+    return (u.square() + v.square())[:, None]
 
 
 def centroid(kernel: Tensor) -> Tensor:
@@ -108,8 +127,8 @@ def centroid(kernel: Tensor) -> Tensor:
     Returns:
         The (column, row) in pixels, with shape (B, 2).
     """
-    h = _normalise(kernel[:, 0])
-    p = _positions(kernel.shape[-1], h)
+    h = normalised(kernel[:, 0])
+    p = positions(kernel.shape[-1], h)
     return torch.stack([(h.sum(-2) * p).sum(-1), (h.sum(-1) * p).sum(-1)], dim=-1)
 
 
@@ -122,8 +141,8 @@ def rms_radius(kernel: Tensor) -> Tensor:
     Returns:
         The radii in pixels, with shape (B,).
     """
-    h = _normalise(kernel[:, 0])
-    p = _positions(kernel.shape[-1], h)
+    h = normalised(kernel[:, 0])
+    p = positions(kernel.shape[-1], h)
     # About the centroid, and not as a difference of two moments, which would cancel.
     column, row = (p - centroid(kernel)[..., None]).square().unbind(1)
     return ((h.sum(-2) * column).sum(-1) + (h.sum(-1) * row).sum(-1)).sqrt()
@@ -153,7 +172,7 @@ def entropy(kernel: Tensor) -> Tensor:
     Returns:
         The entropies in nats, with shape (B,).
     """
-    h = _normalise(kernel[:, 0])
+    h = normalised(kernel[:, 0])
     # The bound inside the logarithm keeps the gradient at empty pixels finite.
     return (h * -h.clamp_min(TINY).log()).sum((-2, -1))
 
@@ -176,11 +195,13 @@ def _arc_area(u: Tensor, r: Tensor) -> Tensor:
     return r.square() / 2 * (angle + angle.sin() * angle.cos())
 
 
-def _normalise(h: Tensor) -> Tensor:
+def normalised(h: Tensor) -> Tensor:
+    """Divides each kernel by its sum, over the last two dimensions."""
     return h / h.sum((-2, -1), keepdim=True).clamp_min(TINY)
 
 
-def _positions(size: int, like: Tensor) -> Tensor:
+def positions(size: int, like: Tensor) -> Tensor:
+    """Returns the places of a row of pixels as seen from the middle one, with shape (size,)."""
     return torch.arange(_odd(size), device=like.device, dtype=like.dtype) - size // 2
 
 

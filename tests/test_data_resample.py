@@ -3,7 +3,14 @@ import torch
 from torch.testing import assert_close
 
 from blemish.functional.random import generator_for, rand
-from blemish.functional.resample import area, area_matrix, bicubic, legacy_bilinear
+from blemish.functional.resample import (
+    area,
+    area_matrix,
+    bicubic,
+    coverage_matrix,
+    legacy_bilinear,
+    modcrop,
+)
 
 
 def area_by_loops(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
@@ -81,3 +88,19 @@ def test_legacy_resize_keeps_ramps_and_its_shift() -> None:
     assert torch.equal(legacy_bilinear(ramp, (3, 10)), ramp)
     with pytest.raises(ValueError, match=r"cannot resize to \(0, 3\)"):
         legacy_bilinear(ramp, (0, 3))
+
+
+@pytest.mark.parametrize(("old", "new"), [((3, 4), (7, 5)), ((5, 6), (4, 9)), ((2, 1), (6, 3))])
+def test_coverage_also_enlarges(old, new):
+    x = torch.rand(*old, dtype=torch.float64)
+    rows, columns = (coverage_matrix(a, b, dtype=x.dtype) for a, b in zip(old, new, strict=True))
+    assert_close(rows @ x @ columns.T, area_by_loops(x, *new))
+
+
+def test_modcrop_keeps_the_first_rows_and_columns():
+    x = torch.rand(2, 3, 11, 8)
+    assert torch.equal(modcrop(x, 4), x[..., :8, :])
+    assert torch.equal(modcrop(x, 3), x[..., :9, :6])
+    assert torch.equal(modcrop(x, 1), x)
+    with pytest.raises(ValueError, match="11x8 pixels cannot shrink by 9"):
+        modcrop(x, 9)

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blemish.functional.noise import gaussian_noise, poisson_quantile, read_shot, read_shot_levels
+from blemish.functional.noise import (
+    gaussian_noise,
+    poisson_of_levels,
+    poisson_quantile,
+    read_shot,
+    read_shot_levels,
+)
 
 N = 250_000
 
@@ -126,3 +132,14 @@ def test_poisson_quantile_broadcasts_and_keeps_the_dtype() -> None:
     assert n.shape == u.shape
     assert (n == n.round()).all()
     assert_close(poisson_quantile(u.flip(-1), torch.full((), 5.0))[0], n.flip(-1)[0])
+
+
+@pytest.mark.parametrize("peak", [1, 2, 16, 128, 256])
+def test_poisson_of_levels_is_the_quantile(peak: int) -> None:
+    u = torch.rand(2, 3, 40, generator=generator())
+    u[0, 0, :3] = torch.tensor([0.0, 1e-6, 1 - 2**-24])
+    level = torch.randint(256, u.shape, generator=generator(1)).float()
+    level[:, 1, :2] = torch.tensor([0.0, 255.0])
+    count = poisson_of_levels(u, level, peak)
+    assert (count.dtype, count.shape) == (u.dtype, u.shape)
+    assert torch.equal(count, poisson_quantile(u, level.double() * peak / 255))

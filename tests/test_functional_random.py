@@ -14,9 +14,17 @@ from blemish.functional.random import (
     randn,
     stable_hash,
     uniform,
+    weighted,
+    whole,
 )
 
-DRAWS = [rand, randn, lambda shape, g: uniform(shape, 2.0, 3.0, g)]
+DRAWS = [
+    rand,
+    randn,
+    lambda shape, g: uniform(shape, 2.0, 3.0, g),
+    lambda shape, g: whole(shape, -(10**6), 10**6, g),
+    lambda shape, g: weighted(shape, (1.0,) * 10**5, g),
+]
 
 
 def exactly(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -107,6 +115,21 @@ def test_uniform_never_reaches_its_upper_end(monkeypatch: pytest.MonkeyPatch) ->
     assert torch.equal(60 + 41 * largest, torch.full((3,), 101.0))  # what rounding would do
     assert (uniform((3,), 60, 101, generator_for(0)) < 101).all()
     assert_close(uniform((3,), 2.0, 2.0, generator_for(0)), torch.full((3,), 2.0))
+
+
+def test_whole_numbers_are_equally_likely() -> None:
+    values, counts = whole((6000,), 3, 8, generator_for(0)).unique(return_counts=True)
+    assert values.tolist() == [3, 4, 5, 6, 7, 8]
+    assert (counts - 1000).abs().max() < 5 * math.sqrt(6000 * 5 / 36)
+    assert_close(whole((3,), 4, 4, generator_for(0)), torch.full((3,), 4.0))
+
+
+def test_weights_are_probabilities() -> None:
+    weights = torch.tensor([3.0, 0.0, 1.0, 4.0])
+    counts = weighted((8000,), weights.tolist(), generator_for(0)).long().bincount(minlength=4)
+    assert counts[1] == 0
+    assert (counts - 1000 * weights).abs().max() < 5 * math.sqrt(8000 / 4)
+    assert_close(weighted((3,), [0.5], generator_for(0)), torch.zeros(3))
 
 
 def test_draws_are_single_precision_whatever_the_default(default_double: None) -> None:

@@ -29,6 +29,8 @@ __all__ = [
     "randn",
     "stable_hash",
     "uniform",
+    "weighted",
+    "whole",
 ]
 
 
@@ -94,6 +96,23 @@ def uniform(shape: Sequence[int], low: float, high: float, generator: Randomness
     # Rounding can reach the upper end, which does not belong to the range.
     ends = torch.tensor([high, low], dtype=torch.float32)
     return values.clamp(max=float(torch.nextafter(ends[0], ends[1])))
+
+
+def whole(shape: Sequence[int], low: int, high: int, generator: Randomness) -> Tensor:
+    """Draws whole numbers from low to high, each equally likely, as float32, with shape (B, ...)."""
+    steps = (rand(shape, generator) * (high - low + 1)).floor()
+    return low + steps.clamp(max=high - low)
+
+
+def weighted(shape: Sequence[int], weights: Sequence[float], generator: Randomness) -> Tensor:
+    """Draws places in a list with the probabilities that stand there, as float32, with shape (B, ...).
+
+    The probabilities are taken relative to their sum.
+    """
+    ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+    ends = (ends / ends[-1]).float()[:-1]
+    u = rand(shape, generator)
+    return torch.bucketize(u, ends.to(u.device), right=True).float()
 
 
 def _label(part: int | str) -> str:

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["area", "area_matrix", "bicubic", "legacy_bilinear"]
+__all__ = ["area", "area_matrix", "bicubic", "coverage_matrix", "legacy_bilinear", "modcrop"]
 
 Size = int | tuple[int, int]
 
@@ -67,11 +67,47 @@ def area_matrix(
             f"cannot reduce {old} pixels to {new} by area; "
             f"choose 1 to {old}, or enlarge with bicubic"
         )
+    return coverage_matrix(old, new, dtype=dtype, device=device)
+
+
+def coverage_matrix(
+    old: int,
+    new: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Returns the matrix M of area averages for any two lengths, with shape (new, old).
+
+    Where the row grows, a new pixel inside an old one repeats it, and one across an edge mixes both.
+    """
     # In units of 1/new of a pixel all ends of intervals are integers, so that the overlaps are exact.
     pixel = torch.arange(old, dtype=torch.float64) * new
     cell = torch.arange(new, dtype=torch.float64)[:, None] * old
     overlap = torch.minimum(pixel + new, cell + old) - torch.maximum(pixel, cell)
     return (overlap.clamp(min=0) / old).to(dtype=dtype, device=device)
+
+
+def modcrop(x: Tensor, factor: int) -> Tensor:
+    """Cuts off the last rows and columns until a factor divides both sides.
+
+    Arguments:
+        x: Images, with shape (..., H, W).
+        factor: The whole factor, at least 1.
+
+    Returns:
+        A view of the images, with shape (..., H - H % factor, W - W % factor).
+
+    Raises:
+        ValueError: If nothing would be left.
+    """
+    h, w = (side - side % factor for side in x.shape[-2:])
+    if not h or not w:
+        raise ValueError(
+            f"images of {x.shape[-2]}x{x.shape[-1]} pixels cannot shrink by {factor}; "
+            f"both sides need at least {factor} pixels"
+        )
+    return x[..., :h, :w]
 
 
 def bicubic(x: Tensor, size: Size) -> Tensor:

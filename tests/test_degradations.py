@@ -32,6 +32,7 @@ from blemish.degradations import (
     Differentiable,
     DifferentiableJPEG,
     DiskLaw,
+    Downsample,
     Estimated,
     Fixed,
     FrozenSource,
@@ -162,6 +163,11 @@ MATRIX: dict[str, Case] = {
     "constant-blur": Case(ConstantBlur.Config(size=5).build, smooth=BLUR, random=False),
     "constant-jpeg": Case(ConstantJPEG.Config().build, random=False),
     "estimated": Case(_estimated),
+    "downsample-bicubic": Case(lambda: Downsample(2), smooth=("x",), random=False),
+    "downsample-bilinear": Case(lambda: Downsample(4, "bilinear"), smooth=("x",), random=False),
+    "downsample-area": Case(lambda: Downsample(3, "area"), smooth=("x",), random=False),
+    "downsample-nearest": Case(lambda: Downsample(4, "nearest"), smooth=("x",), random=False),
+    "downsample-chain": Case(lambda: _chain(Blur(DiskLaw()), Downsample(2), DifferentiableJPEG())),
     "setting-N": Case(lambda: setting("N")),
     "setting-P": Case(lambda: setting("P")),
     "setting-ffhq/N": Case(lambda: setting("ffhq/N")),
@@ -334,7 +340,8 @@ def test_gradients_are_finite(name: str, picture: str) -> None:
     assert all(g.isfinite().all() for g in found.values()), found.keys()
     if picture == "noise":
         assert of_x.abs().flatten(1).sum(dim=1).min() > 0
-        assert name == "identity" or any(g.abs().sum() > 0 for g in found.values())
+        nothing_to_learn = isinstance(d, (Identity, Downsample))
+        assert nothing_to_learn or any(g.abs().sum() > 0 for g in found.values())
 
 
 def test_types_tell_what_is_differentiable() -> None:
@@ -355,7 +362,7 @@ def test_gradients_are_those_of_finite_differences(name: str, leaf: str) -> None
     values = {"x": 0.2 + 0.6 * _image(channels, torch.float64), **params.tensors()}
     point = values[leaf].contiguous()
     direction = randn(tuple(point.shape), generator_for("direction")).double()
-    weights = randn((B, channels, H, W), generator_for("weights")).double()
+    weights = randn((B, channels, H // d.scale, W // d.scale), generator_for("weights")).double()
 
     def f(t: Tensor) -> Tensor:
         now = {**values, leaf: point + t * direction}
@@ -384,7 +391,7 @@ def test_linear_degradations_are_linear_and_have_their_adjoint(name: str) -> Non
 
 
 def test_some_degradations_are_linear() -> None:
-    assert {"blur-zeros", "learned-blur", "constant-blur"} <= set(LINEAR)
+    assert {"blur-zeros", "learned-blur", "constant-blur", "downsample-area"} <= set(LINEAR)
     assert not set(LINEAR) & {"gaussian-noise", "jpeg", "read-shot"}
 
 
@@ -470,6 +477,10 @@ ZERO: dict[str, Callable[[], tuple[Degradation[Any], Params]]] = {
     "learned-noise": lambda: _weak(LearnedNoise.Config(network=NOTHING).build()),
     "learned-jpeg": lambda: _weak(LearnedJPEG.Config(latent=5, mask_bias=-1e4).build()),
     "fixed": lambda: _weak(_fixed(Identity())),
+    **{
+        f"downsample-{mode}": lambda mode=mode: _weak(Downsample(1, mode))
+        for mode in ("bicubic", "bilinear", "area", "nearest")
+    },
 }
 
 

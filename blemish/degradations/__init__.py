@@ -23,6 +23,7 @@ from .laws import (
 )
 from .learned import ConstantBlur, ConstantJPEG, LearnedBlur, LearnedJPEG, LearnedNoise
 from .noise import GaussianNoise, PoissonNoise, ReadShotNoise, ReadShotParams
+from .resize import Downsample, DownsampleParams
 from .settings import SETTINGS, setting, simulator
 from .transform import Transform, as_transform
 
@@ -43,6 +44,8 @@ __all__ = [
     "Differentiable",
     "DifferentiableJPEG",
     "DiskLaw",
+    "Downsample",
+    "DownsampleParams",
     "Estimated",
     "Fixed",
     "FrozenSource",
@@ -82,6 +85,7 @@ DEGRADATIONS: dict[str, type] = {
     "ConstantBlur": ConstantBlur.Config,
     "ConstantJPEG": ConstantJPEG.Config,
     "DifferentiableJPEG": DifferentiableJPEG.Config,
+    "Downsample": Downsample.Config,
     "Estimated": Estimated.Config,
     "GaussianNoise": GaussianNoise.Config,
     "Identity": Identity.Config,

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from blemish.configuration import decode, encode
 from blemish.data import MemorySource
 from blemish.degradations import (
+    BSRGAN,
     DEGRADATIONS,
     JPEG,
     KINDS,
@@ -50,6 +51,7 @@ from blemish.degradations import (
     PoissonNoise,
     QualityLaw,
     ReadShotNoise,
+    RealESRGAN,
     is_differentiable,
     setting,
     simulator,
@@ -168,6 +170,10 @@ MATRIX: dict[str, Case] = {
     "downsample-area": Case(lambda: Downsample(3, "area"), smooth=("x",), random=False),
     "downsample-nearest": Case(lambda: Downsample(4, "nearest"), smooth=("x",), random=False),
     "downsample-chain": Case(lambda: _chain(Blur(DiskLaw()), Downsample(2), DifferentiableJPEG())),
+    "bsrgan-1": Case(lambda: BSRGAN(1)),
+    "bsrgan-4": Case(lambda: BSRGAN(4)),
+    "real-esrgan-2": Case(lambda: RealESRGAN(2)),
+    "real-esrgan-3": Case(lambda: RealESRGAN(3)),
     "setting-N": Case(lambda: setting("N")),
     "setting-P": Case(lambda: setting("P")),
     "setting-ffhq/N": Case(lambda: setting("ffhq/N")),
@@ -177,6 +183,7 @@ MATRIX: dict[str, Case] = {
 PLAIN = {
     *("poisson", "poisson-dark", "jpeg", "jpeg-444", "chain-real", "partial-jpeg", "fixed-jpeg"),
     *("partial-poisson", "partial-chain", "setting-N", "setting-P", "setting-ffhq/N"),
+    *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3"),
 }
 """What is not differentiable."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..networks import KINDS as NETWORKS
 from .base import Degradation, Differentiable, Linear
 from .blur import Blur, BlurParams
+from .bsrgan import BSRGAN, BSRGANParams
 from .compose import Chain, ChainParams, Fixed, Identity, Partial, PartialParams, is_differentiable
 from .estimated import Estimated
 from .frozen import FrozenSource, batch_for, degrade_batch, freeze, to_uint8, untouched
@@ -23,16 +24,21 @@ from .laws import (
 )
 from .learned import ConstantBlur, ConstantJPEG, LearnedBlur, LearnedJPEG, LearnedNoise
 from .noise import GaussianNoise, PoissonNoise, ReadShotNoise, ReadShotParams
+from .pipelines import PIPELINES, pipeline
+from .real_esrgan import RealESRGAN, RealESRGANParams
 from .resize import Downsample, DownsampleParams
 from .settings import SETTINGS, setting, simulator
 from .transform import Transform, as_transform
 
 __all__ = [
+    "BSRGAN",
     "DEGRADATIONS",
     "JPEG",
     "KINDS",
+    "PIPELINES",
     "SETTINGS",
     "AnisotropicGaussianLaw",
+    "BSRGANParams",
     "BankLaw",
     "Blur",
     "BlurParams",
@@ -67,12 +73,15 @@ __all__ = [
     "ReadShotLaw",
     "ReadShotNoise",
     "ReadShotParams",
+    "RealESRGAN",
+    "RealESRGANParams",
     "Transform",
     "as_transform",
     "batch_for",
     "degrade_batch",
     "freeze",
     "is_differentiable",
+    "pipeline",
     "setting",
     "simulator",
     "to_uint8",
@@ -80,6 +89,7 @@ __all__ = [
 ]
 
 DEGRADATIONS: dict[str, type] = {
+    "BSRGAN": BSRGAN.Config,
     "Blur": Blur.Config,
     "Chain": Chain.Config,
     "ConstantBlur": ConstantBlur.Config,
@@ -96,6 +106,7 @@ DEGRADATIONS: dict[str, type] = {
     "Partial": Partial.Config,
     "PoissonNoise": PoissonNoise.Config,
     "ReadShotNoise": ReadShotNoise.Config,
+    "RealESRGAN": RealESRGAN.Config,
 }
 """The degradations that a configuration may name."""
 

@@ -47,11 +47,15 @@ from blemish.degradations import (
     Linear,
     MixtureLaw,
     MotionLaw,
+    NeuralDegradation,
     Partial,
     PoissonNoise,
+    Posterise,
     QualityLaw,
+    Radii,
     ReadShotNoise,
     RealESRGAN,
+    SincLaw,
     is_differentiable,
     setting,
     simulator,
@@ -87,6 +91,7 @@ class Case:
 
 
 BLUR = ("x", "kernel")
+NEURAL = ("x", "centres", "kernels", "slopes", "noise")
 
 
 def _noise(channels: int) -> LearnedNoise:
@@ -98,6 +103,13 @@ def _estimated() -> Estimated:
     kernel = DiskLaw().kernels(4, generator_for("rows"))
     levels = torch.linspace(0.01, 0.05, 4)
     return Estimated.of(kernel, levels, levels.flip(0), torch.tensor([0.0, 40.0, 70.0, 95.0]))
+
+
+def _neural(*, slope: float = 0.1, joint: bool = False, **changes: Any) -> NeuralDegradation:
+    radii = Radii(kernel=0.1, slope=slope, noise=0.05, joint=joint)
+    return NeuralDegradation.Config(
+        **{"channels": 8, "blocks": (1, 1), "radii": radii, **changes}
+    ).build()
 
 
 def _chain(*stages: Degradation[Any]) -> Chain:
@@ -162,9 +174,17 @@ MATRIX: dict[str, Case] = {
         ),
         channels=(3,),
     ),
+    "blur-sinc": Case(lambda: Blur(SincLaw()), smooth=BLUR),
+    "posterise": Case(Posterise, random=False),
     "constant-blur": Case(ConstantBlur.Config(size=5).build, smooth=BLUR, random=False),
     "constant-jpeg": Case(ConstantJPEG.Config().build, random=False),
     "estimated": Case(_estimated),
+    "neural": Case(_neural),
+    # Without a bend nothing is in the way of differences.
+    "neural-straight": Case(lambda: _neural(slope=0.0), smooth=NEURAL),
+    "neural-joint": Case(lambda: _neural(joint=True, blocks=(0, 1))),
+    "neural-2": Case(lambda: _neural(scale=2, slope=0.0), smooth=NEURAL),
+    "neural-any": Case(lambda: _neural(identity=False)),
     "downsample-bicubic": Case(lambda: Downsample(2), smooth=("x",), random=False),
     "downsample-bilinear": Case(lambda: Downsample(4, "bilinear"), smooth=("x",), random=False),
     "downsample-area": Case(lambda: Downsample(3, "area"), smooth=("x",), random=False),
@@ -181,7 +201,16 @@ MATRIX: dict[str, Case] = {
 }
 
 PLAIN = {
-    *("poisson", "poisson-dark", "jpeg", "jpeg-444", "chain-real", "partial-jpeg", "fixed-jpeg"),
+    *(
+        "poisson",
+        "poisson-dark",
+        "posterise",
+        "jpeg",
+        "jpeg-444",
+        "chain-real",
+        "partial-jpeg",
+        "fixed-jpeg",
+    ),
     *("partial-poisson", "partial-chain", "setting-N", "setting-P", "setting-ffhq/N"),
     *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3"),
 }

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..data.files import picture_names
 from ..evaluation import BeforeAfter, Shown, before_after_page, check_replaceable, show
+from ..functional.resample import repeated
 from ..photos import (
     FORMATS,
     VIDEOS,
@@ -169,7 +170,7 @@ class _Worker:
         )
         self._measure(restorer, y)
         if len(self.shown) < self.shows:
-            self.shown.append(show(BeforeAfter(name, _enlarged(y, restorer.scale), _unit(x))))
+            self.shown.append(show(BeforeAfter(name, repeated(_unit(y), restorer.scale), _unit(x))))
         alpha = picture.alpha
         if alpha is not None:
             alpha = alpha.repeat(restorer.scale, axis=0).repeat(restorer.scale, axis=1)
@@ -286,10 +287,6 @@ def _unit(pixels: Tensor) -> Tensor:
     """Returns a picture (1, C, H, W) in [0, 1], with shape (C, H, W)."""
     peak = 65535 if pixels.dtype == torch.uint16 else 255
     return pixels[0].float() / peak
-
-
-def _enlarged(y: Tensor, scale: int) -> Tensor:
-    return _unit(y).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 
 def _is_video(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..networks import KINDS as NETWORKS
+from .attack import STEP, STEPS, attack, deviation
 from .base import Degradation, Differentiable, Linear
 from .blur import Blur, BlurParams
 from .bsrgan import BSRGAN, BSRGANParams
@@ -21,10 +22,13 @@ from .laws import (
     MotionLaw,
     QualityLaw,
     ReadShotLaw,
+    SincLaw,
 )
 from .learned import ConstantBlur, ConstantJPEG, LearnedBlur, LearnedJPEG, LearnedNoise
+from .neural import NeuralDegradation, NeuralParams, Radii
 from .noise import GaussianNoise, PoissonNoise, ReadShotNoise, ReadShotParams
 from .pipelines import PIPELINES, pipeline
+from .posterise import Posterise
 from .real_esrgan import RealESRGAN, RealESRGANParams
 from .resize import Downsample, DownsampleParams
 from .settings import SETTINGS, setting, simulator
@@ -37,6 +41,8 @@ __all__ = [
     "KINDS",
     "PIPELINES",
     "SETTINGS",
+    "STEP",
+    "STEPS",
     "AnisotropicGaussianLaw",
     "BSRGANParams",
     "BankLaw",
@@ -66,19 +72,26 @@ __all__ = [
     "Linear",
     "MixtureLaw",
     "MotionLaw",
+    "NeuralDegradation",
+    "NeuralParams",
     "Partial",
     "PartialParams",
     "PoissonNoise",
+    "Posterise",
     "QualityLaw",
+    "Radii",
     "ReadShotLaw",
     "ReadShotNoise",
     "ReadShotParams",
     "RealESRGAN",
     "RealESRGANParams",
+    "SincLaw",
     "Transform",
     "as_transform",
+    "attack",
     "batch_for",
     "degrade_batch",
+    "deviation",
     "freeze",
     "is_differentiable",
     "pipeline",
@@ -103,12 +116,14 @@ DEGRADATIONS: dict[str, type] = {
     "LearnedBlur": LearnedBlur.Config,
     "LearnedJPEG": LearnedJPEG.Config,
     "LearnedNoise": LearnedNoise.Config,
+    "NeuralDegradation": NeuralDegradation.Config,
     "Partial": Partial.Config,
     "PoissonNoise": PoissonNoise.Config,
+    "Posterise": Posterise.Config,
     "ReadShotNoise": ReadShotNoise.Config,
     "RealESRGAN": RealESRGAN.Config,
 }
 """The degradations that a configuration may name."""
 
-KINDS: dict[str, type] = {**NETWORKS, **LAWS, **DEGRADATIONS}
+KINDS: dict[str, type] = {**NETWORKS, **LAWS, **DEGRADATIONS, "Radii": Radii}
 """All classes that the configuration of a degradation may contain."""

@@ -26,6 +26,7 @@ from ..functional.kernels import anisotropic_gaussian, disk, gaussian
 from ..functional.motion import motion_draws, motion_kernel
 from ..functional.noise import read_shot_levels
 from ..functional.random import Randomness, device_of, generator_for, rand, randn, uniform
+from ..functional.wide_kernels import sinc
 
 __all__ = [
     "KINDS",
@@ -38,6 +39,7 @@ __all__ = [
     "MotionLaw",
     "QualityLaw",
     "ReadShotLaw",
+    "SincLaw",
 ]
 
 
@@ -149,6 +151,23 @@ class AnisotropicGaussianLaw(KernelLaw):
         low, high = self.sigma
         sigma = low + (high - low) * u[:, :2]
         return anisotropic_gaussian(sigma[:, 0], sigma[:, 1], math.pi * u[:, 2], self.size)
+
+
+@dataclass(frozen=True)
+class SincLaw(KernelLaw):
+    """Circular low-pass filters, which ring at edges, with cutoffs from U[low, high), in radians for each pixel."""
+
+    cutoff: tuple[float, float] = (math.pi / 3, math.pi)
+    size: int = 21
+
+    def __post_init__(self) -> None:
+        """Checks the range of cutoffs and the side."""
+        _check_size(self.size)
+        _check_range("cutoff", self.cutoff, 0.0, math.pi)
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, some values negative, with shape (n, 1, size, size)."""
+        return sinc(uniform((n,), *self.cutoff, generator), self.size)
 
 
 @dataclass(frozen=True)
@@ -271,5 +290,6 @@ KINDS: dict[str, type] = {
         MotionLaw,
         QualityLaw,
         ReadShotLaw,
+        SincLaw,
     )
 }

@@ -26,7 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["area", "area_matrix", "bicubic", "coverage_matrix", "legacy_bilinear", "modcrop"]
+__all__ = [
+    "area",
+    "area_matrix",
+    "bicubic",
+    "coverage_matrix",
+    "legacy_bilinear",
+    "modcrop",
+    "repeated",
+]
 
 Size = int | tuple[int, int]
 
@@ -148,6 +156,19 @@ def legacy_bilinear(x: Tensor, size: Size) -> Tensor:
     x = torch.lerp(x[..., low], x[..., high], weight)
     low, high, weight = _neighbours(x.shape[-2], h, x)
     return torch.lerp(x[..., low, :], x[..., high, :], weight[:, None])
+
+
+def repeated(x: Tensor, factor: int) -> Tensor:
+    """Enlarges images by repeating pixels, so that each is shown as the block that it stands for.
+
+    Arguments:
+        x: Images, with shape (..., H, W).
+        factor: How many times each pixel is repeated along both sides.
+
+    Returns:
+        The enlarged images, with shape (..., factor H, factor W).
+    """
+    return x.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
 def _neighbours(old: int, new: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
 from .pages import Column, check_replaceable, comparison_page, folder_page, inspect_page
 from .report import Record, report_page
+from .robustness import CLEAN, STRENGTHS, Profile, robustness, robustness_grid
 from .scores import (
     PAIR_METRICS,
     SET_METRICS,
@@ -20,12 +21,15 @@ from .scores import (
     set_scores,
 )
 from .sets import ImageSet, chosen, in_channels, prior_set, source_set
+from .specimen import damaged_specimen, specimen
 from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
+    "CLEAN",
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",
+    "STRENGTHS",
     "BeforeAfter",
     "Column",
     "Drawn",
@@ -36,6 +40,7 @@ __all__ = [
     "FolderFindings",
     "ImageSet",
     "Judges",
+    "Profile",
     "Record",
     "Score",
     "Share",
@@ -47,6 +52,7 @@ __all__ = [
     "check_replaceable",
     "chosen",
     "comparison_page",
+    "damaged_specimen",
     "default_folder",
     "estimate_damage",
     "folder_page",
@@ -59,7 +65,10 @@ __all__ = [
     "pair_scores",
     "prior_set",
     "report_page",
+    "robustness",
+    "robustness_grid",
     "set_scores",
     "show",
     "source_set",
+    "specimen",
 ]

@@ -119,6 +119,7 @@ def inspect_page(
     lead: str = "",
     facts: dict[str, str] | None = None,
     name: str = "learned",
+    card: Picture | None = None,
 ) -> str:
     """Writes the page of ``blemish inspect``.
 
@@ -128,6 +129,7 @@ def inspect_page(
         lead: A sentence below it.
         facts: Short facts by name: the recipe, the images seen.
         name: How the inspected degradation is called.
+        card: A picture and what the degradation makes of it, or None.
 
     Returns:
         The HTML document.
@@ -143,7 +145,7 @@ def inspect_page(
         ),
     }
     found = view(findings, name=name)
-    return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found)
+    return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found, card=card)
 
 
 def folder_page(

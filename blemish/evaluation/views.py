@@ -80,6 +80,19 @@ QUANTITIES: dict[str, Quantity] = {
         "m_q: 0 leaves the image uncompressed, 1 takes the compressed one.",
         (0.0, 1.0),
     ),
+    "kernels": Quantity(
+        "Change of the filters",
+        "",
+        "The norm of what a neural degradation adds to all its filters.",
+    ),
+    "slopes": Quantity(
+        "Change of the slopes",
+        "",
+        "The norm of what it adds to the slopes, which are 1 unperturbed.",
+    ),
+    "noise": Quantity(
+        "Noise maps", "", "The root mean square of its noise maps, where white is 1."
+    ),
 }
 """The quantities in the order in which they are shown."""
 

@@ -22,8 +22,11 @@ import typer
 from . import __version__
 from .options import (
     Against,
+    Budget,
     Checkpoints,
     Clean,
+    Continued,
+    Crop,
     Device,
     DryRun,
     Features,
@@ -31,16 +34,22 @@ from .options import (
     Fitting,
     ImagesSeen,
     InPlace,
+    Jobs,
+    JsonFile,
     Metrics,
+    Overrides,
     Overwrite,
     PageFile,
     Precision,
     PresetName,
     Replay,
     ResumeFrom,
+    Robustness,
     RunFolder,
+    Scale,
     Seed,
     Setting,
+    Shard,
     Simulator,
     Size,
     SkipBad,
@@ -157,6 +166,8 @@ def train(
     preset: PresetName = None,
     setting: Setting = None,
     degradation: Simulator = None,
+    restorer: Continued = None,
+    scale: Scale = None,
     clean: Clean = None,
     images: ImagesSeen = None,
     seed: Seed = 0,
@@ -171,12 +182,7 @@ def train(
     ] = False,
     resume_from: ResumeFrom = None,
     dry_run: DryRun = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change one field, e.g. training.batch=32.", metavar="KEY=VALUE"
-        ),
-    ] = None,
+    overrides: Overrides = None,
 ) -> Any:
     """Learn clean images and the damage, or a restorer, from degraded images.
 
@@ -190,6 +196,8 @@ def train(
         preset=preset,
         setting=setting,
         degradation=degradation,
+        restorer=restorer,
+        scale=scale,
         clean=clean,
         images=images,
         seed=seed,
@@ -248,7 +256,11 @@ def sample(
 @app.command()
 def degrade(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="setting:N, setting:ffhq/N, a run or an artefact.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="setting:N, setting:ffhq/N, bsrgan:2, real-esrgan:2, a run or an artefact.",
+        ),
     ],
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="A clean picture, folder or other source.")
@@ -410,20 +422,17 @@ def evaluate(
         int | None, typer.Option(help="Bring all images to this side.", metavar="N", min=1)
     ] = None,
     fit: Annotated[Fit | None, typer.Option(help="How; default: crop with --size.")] = None,
-    crop: Annotated[
-        int, typer.Option(help="Border that PSNR and SSIM leave out.", metavar="PIXELS", min=0)
-    ] = 0,
+    crop: Crop = 0,
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
     weights: Weights = None,
     device: Device = "auto",
-    json: Annotated[
-        Path | None, typer.Option(help="Write the scores there, too.", metavar="FILE")
-    ] = None,
+    json: JsonFile = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")
     ] = True,
     skip_bad: SkipBad = False,
+    robustness: Robustness = False,
 ) -> Any:
     """Measure how near a run's samples, or images, are to clean ones, and say how it was measured.
 
@@ -450,6 +459,7 @@ def evaluate(
         json=json,
         cache=cache,
         skip_bad=skip_bad,
+        robustness=robustness,
     )
 
 
@@ -494,22 +504,10 @@ def bench(
     count: Annotated[
         int | None, typer.Option(help="Images on each side of a distance.", metavar="N", min=2)
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change one field of all runs.", metavar="KEY=VALUE"),
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option(help="Cells at a time, one thread each.", metavar="N", min=1)
-    ] = 1,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop after so many minutes; the same command goes on.", metavar="MINUTES", min=0
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="Only every n-th cell from the i-th on.", metavar="i/n")
-    ] = None,
+    overrides: Overrides = None,
+    jobs: Jobs = 1,
+    budget: Budget = None,
+    shard: Shard = None,
     device: Device = "auto",
 ) -> Any:
     """Compute tables of the paper, cell by cell, beside the paper's figures.

@@ -10,9 +10,12 @@ import typer
 
 __all__ = [
     "Against",
+    "Budget",
     "Checkpoint",
     "Checkpoints",
     "Clean",
+    "Continued",
+    "Crop",
     "Device",
     "DryRun",
     "Features",
@@ -20,16 +23,22 @@ __all__ = [
     "Fitting",
     "ImagesSeen",
     "InPlace",
+    "Jobs",
+    "JsonFile",
     "Metrics",
+    "Overrides",
     "Overwrite",
     "PageFile",
     "Precision",
     "PresetName",
     "Replay",
     "ResumeFrom",
+    "Robustness",
     "RunFolder",
+    "Scale",
     "Seed",
     "Setting",
+    "Shard",
     "Simulator",
     "Size",
     "SkipBad",
@@ -82,9 +91,53 @@ Setting = Annotated[
 Simulator = Annotated[
     str | None,
     typer.Option(
-        help="What a restorer is trained against: a run, an artefact, or setting:S; default: --setting's damage.",
+        help="What a restorer is trained against: a run, an artefact, setting:S or bsrgan:K; default: --setting's damage.",
         metavar="D",
     ),
+]
+Continued = Annotated[
+    str | None,
+    typer.Option(
+        "--restorer",
+        help="What to go on training from: a run that has a restorer, or a restorer (harden, andnet, andgan).",
+        metavar="R",
+    ),
+]
+Scale = Annotated[
+    int | None,
+    typer.Option(
+        help="How many times larger a restorer makes images, 1 to 4; default: 4 of andnet, else 1.",
+        metavar="K",
+        min=1,
+        max=4,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one field, e.g. training.batch=32.", metavar="KEY=VALUE"),
+]
+Robustness = Annotated[
+    bool,
+    typer.Option(
+        "--robustness",
+        help="WHAT is a restorer: restore --reference after 9 kinds of damage in 3 strengths, and print PSNR on Y.",
+    ),
+]
+Crop = Annotated[
+    int, typer.Option(help="Border that PSNR and SSIM leave out.", metavar="PIXELS", min=0)
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the scores there, too.", metavar="FILE")
+]
+Jobs = Annotated[int, typer.Option(help="Cells at a time, one thread each.", metavar="N", min=1)]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop after so many minutes; the same command goes on.", metavar="MINUTES", min=0
+    ),
+]
+Shard = Annotated[
+    str | None, typer.Option(help="Only every n-th cell from the i-th on.", metavar="i/n")
 ]
 Clean = Annotated[
     str | None,

@@ -32,11 +32,12 @@ from .data import (
     hold_out,
     read_images,
 )
-from .degradations import Degradation, Identity, setting
+from .degradations import Degradation, setting
 from .functional.random import generator_for, stable_hash
+from .functional.resample import repeated
 from .metrics import named_features
 from .priors import Prior
-from .recipes import PRESETS, decode_run
+from .recipes import decode_run, reports_of
 from .restorers import Restorer
 from .systems.base import System
 from .training.checkpoint import latest_checkpoint
@@ -211,7 +212,7 @@ def change(config: RunConfig, changes: dict[str, str]) -> RunConfig:
         # Through the whole, because a batch alone may clash with the old cadences.
         batch = int(_number(changes, "training.batch", t.batch))
         images = int(_number(changes, "training.images", t.images))
-        counts = PRESETS[config.preset].reports
+        counts = reports_of(config.recipe, config.preset)
         log, sample, checkpoint = (max(1, images // (n * batch)) * batch for n in counts)
         training = replace(
             t,
@@ -433,13 +434,12 @@ def _hand_over(
     system: System, parts: Mapping[str, nn.Module], config: RunConfig, *, resumed: bool
 ) -> None:
     """Gives a system the weights of parts that were trained before; a checkpoint has them."""
-    for name in parts.keys() - set(system.given):
+    for name in parts.keys() - {*system.given, *system.continued}:
         raise ValueError(f"{config.recipe} learns its {name} itself; leave --{name} out")
-    for name in system.given:
-        part = system.get_submodule(name)
+    for name in (*system.given, *system.continued):
         if name in parts:
-            part.load_state_dict(parts[name].state_dict())
-        elif (part.state_dict() or isinstance(part, Identity)) and not resumed:
+            system.get_submodule(name).load_state_dict(parts[name].state_dict())
+        elif name in system.given and system.lacks(name) and not resumed:
             raise ValueError(
                 f"{config.recipe} is trained against a {name} that it is given: add --{name} RUN, or setting:NAME "
                 "(in Python parts)"
@@ -496,12 +496,18 @@ def _sample(state: State, images: ImageReader, *, damaged: bool) -> None:
 
 def _before_and_after(state: State, images: ImageReader, *, damaged: bool) -> Tensor:
     """Returns rows of eight damaged images, each above the row of what is made of them."""
-    restorer = state.averages["restorer"]
+    restorer: Any = state.averages["restorer"]
     observed = _first(images, GRID // 2).to(state.device)
+    # Of few photographs the first stand there again, so that all rows are full.
+    again = torch.arange(-(-len(observed) // 8) * 8, device=state.device) % len(observed)
+    observed = observed[again]
     if not damaged:
         g = generator_for(state.config.seed, "samples", device=state.device)
         observed = state.system.shown(observed, g)
-    rows = [row for y in torch.split(observed, 8) for row in (y, restorer(y))]
+    # A restorer that enlarges: each pixel stands for the block that it became.
+    rows = [
+        row for y in torch.split(observed, 8) for row in (repeated(y, restorer.scale), restorer(y))
+    ]
     return torch.cat(rows)
 
 

@@ -29,7 +29,7 @@ from blemish.degradations import (
 from blemish.functional.kernels import disk, disk_radius
 from blemish.functional.random import generator_for, rand
 from blemish.networks import TwoHeads
-from blemish.recipes import PRESETS, RECIPES, RESTORATION, configure, decode_run
+from blemish.recipes import HARDENING, PRESETS, RECIPES, RESTORATION, SIZES, configure, decode_run
 from blemish.recipes.robust_gans import ROBUST_GANS
 from blemish.systems import RobustGAN
 
@@ -65,12 +65,18 @@ def test_the_familys_names_are_known() -> None:
     assert {"tiny", "demo", "cifar10-small", "cifar10", "ffhq128"} <= set(PRESETS)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("recipe", "preset"),
+    [(r, p) for r in RECIPES for p in (SIZES if r in HARDENING else PRESETS)],
+)
 def test_a_run_survives_json(recipe: str, preset: str) -> None:
     run = configure(recipe, preset, "N")
     assert (run.recipe, run.preset, run.seed) == (recipe, preset, 0)
     assert decode_run(json.loads(json.dumps(encode(run)))) == run
+    if recipe in HARDENING:
+        assert (run.data.setting, run.system.simulator) == (None, "setting:ffhq/N")
+        assert run.data.size == SIZES[preset].crop
+        return
     p = PRESETS[preset]
     # Where it damages no data it is the simulator.
     assert run.data.setting == (None if recipe == "synthetic" else p.family + "N")
@@ -316,7 +322,7 @@ def test_p_ambient_gan_can_learn_a_disk_in_a_run_of_its_preset(preset: str) -> N
             None,
             r"'bncr-gn' \(did you mean 'bncr-gan'\?\); choose one of gan, amb",
         ),
-        ("gan", "cifar", None, "unknown preset 'cifar'; choose one of tiny, demo"),
+        ("gan", "cifar", None, "gan has no preset 'cifar'; choose one of tiny, demo"),
         ("gan", "tiny", "Z", "unknown setting 'Z'; choose A to T"),
         ("gan", "ffhq128", "Z", "unknown setting 'ffhq/Z'"),
         ("ambient-gan", "tiny", None, "give --setting"),

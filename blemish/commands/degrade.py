@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import Glyphs, Source, open_source
-from ..degradations import Degradation, batch_for, degrade_batch, setting
+from ..degradations import PIPELINES, Degradation, batch_for, degrade_batch, pipeline, setting
 from ..functional.random import generators_for
 from ..photos import lies_in, write_whole
 from ..runs import Run, Which, load
@@ -127,7 +127,7 @@ def find_degradation(
     """Returns a degradation by name.
 
     Arguments:
-        what: ``setting:N``, ``setting:ffhq/N``, a run's folder or a degradation's.
+        what: ``setting:N``, ``setting:ffhq/N``, a published model as ``bsrgan:2``, a run's folder or a degradation's.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
         tell: Is told which checkpoint of a run it is.
 
@@ -136,10 +136,12 @@ def find_degradation(
     """
     if what.startswith("setting:"):
         return setting(what.removeprefix("setting:"))
+    if what.partition(":")[0] in PIPELINES:
+        return pipeline(what)
     if not Path(what).is_dir():
         raise ValueError(
-            f"{what!r} is no degradation; give setting:A to setting:T, setting:ffhq/A to "
-            "setting:ffhq/T, or the folder of a run or a degradation"
+            f"{what!r} is no degradation; give setting:A to setting:T, setting:ffhq/A to setting:ffhq/T, "
+            f"one of {', '.join(PIPELINES)} (and a scale, as bsrgan:2), or the folder of a run or a degradation"
         )
     found = load(what, checkpoint)
     if isinstance(found, Run) and tell is not None:

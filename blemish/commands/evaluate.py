@@ -43,6 +43,7 @@ from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
 from ..training.processes import find_device
 from ..training.progress import waiting
+from .robustness import run as profile
 
 __all__ = ["run"]
 
@@ -76,6 +77,7 @@ def run(
     json: Path | None = None,
     cache: bool = True,
     skip_bad: bool = False,
+    robustness: bool = False,
 ) -> int:
     """Judges images against clean ones.
 
@@ -96,6 +98,7 @@ def run(
         json: The file written, or None.
         cache: Whether features are kept for the next time.
         skip_bad: Whether broken files are stepped over.
+        robustness: Whether ``what`` is a restorer, which is shown damage that it was not told of.
 
     Returns:
         0.
@@ -104,14 +107,22 @@ def run(
         ValueError: If an argument or an image does not fit; in one line.
         OSError: If a file cannot be read or written.
     """
+    if json is not None:
+        _check_writable(json)
+    read = functools.partial(open_source, skip_bad=skip_bad)
+    if robustness:
+        if reference is None or pairs or metrics or weights or crop or size is not None:
+            raise ValueError(
+                "--robustness damages clean pictures itself, and compares by PSNR: give --reference SOURCE, and "
+                "leave --pairs, --metrics, --weights, --crop and --size out"
+            )
+        pictures = read(reference, mixed=True, channels=3, limit=count)
+        return profile(what, pictures, device=device, checkpoint=checkpoint, out=json)
     is_run = (Path(what) / "config.json").is_file()
     as_sets = reference is not None and not pairs
     wanted = _metrics(metrics, weights, pairs=pairs, alone=reference is None)
     _check_used(what, is_run=is_run, as_sets=as_sets, size=size, crop=crop, checkpoint=checkpoint)
     place = find_device(device, mps=False)
-    if json is not None:
-        _check_writable(json)
-    read = functools.partial(open_source, skip_bad=skip_bad)
     judges = _judges(weights, wanted, read)
     if reference is None or pairs:
         result = _aligned(what, reference, wanted, judges, read, count=count, seed=seed, crop=crop)

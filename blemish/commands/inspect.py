@@ -16,6 +16,7 @@ from ..evaluation import (
     Findings,
     FolderFindings,
     check_replaceable,
+    damaged_specimen,
     folder_page,
     inspect_degradation,
     inspect_folder,
@@ -23,6 +24,7 @@ from ..evaluation import (
 )
 from ..recipes import PRESETS
 from ..runs import Run, Which, load
+from ..systems import ANDNet
 from ..training.progress import waiting
 
 __all__ = ["run", "train_command"]
@@ -174,6 +176,7 @@ def _inspect_subject(subject: _Subject, count: int, seed: int) -> tuple[str, Fin
         lead=subject.lead,
         facts=subject.facts,
         name=subject.name,
+        card=damaged_specimen(subject.degradation, subject.shape, seed),
     )
     return page, findings
 
@@ -261,14 +264,23 @@ def _of_run(run: Run) -> _Subject:
         "Checkpoint": run.describe(),
     }
     truth, degradation = run.truth(), run.degradation
+    side = config.data.size or PRESETS["photos"].size
+    made = (run.parts / "prior").is_dir()
+    shape = run.prior.shape if made else (config.data.channels, side, side)
+    if isinstance(config.system, ANDNet.Config):
+        lead = (
+            f"Perturbations at random, as far from the identity as the worst ones that {config.recipe} was trained "
+            "against, which are searched for each image."
+        )
+        return _Subject(degradation, None, None, f"What {config.recipe} stands up to", lead, facts)
     if not _is_learned(degradation):
         lead = f"{config.recipe} learns no damage; this is what it was given."
         title = f"The damage that {config.recipe} was given"
-        return _Subject(degradation, run.prior.shape, None, title, lead, facts)
+        return _Subject(degradation, shape, None, title, lead, facts)
     beside = ", beside the true one" if truth else ""
     lead = f"{config.recipe} saw damaged images alone. This is the damage it came up with{beside}."
     title = f"What {config.recipe} learned about the damage"
-    return _Subject(degradation, run.prior.shape, truth, title, lead, facts)
+    return _Subject(degradation, shape, truth, title, lead, facts)
 
 
 def _shape(degradation: nn.Module) -> tuple[int, int, int] | None:

@@ -12,17 +12,28 @@ from typing import Any
 
 from .. import artefacts
 from ..configuration import encode
-from ..degradations import Degradation, simulator
+from ..degradations import Chain, Degradation, Identity, simulator
 from ..functional.jpeg import Rounding
-from ..recipes import RECIPES, RESTORATION, configure, with_simulator
+from ..recipes import (
+    HARDENING,
+    RECIPES,
+    RESTORING,
+    configure,
+    with_restorer,
+    with_scale,
+    with_simulator,
+)
 from ..restoration import train_restorer
-from ..runs import change, check_side, start
+from ..restorers import FeedForward
+from ..runs import Run, change, check_side, load, start
+from ..systems import ANDNet
 from ..training.config import RunConfig
 from ..training.cost import estimate
 from ..training.loop import TrainingDiverged, build
 from ..training.processes import processes
 from .degrade import find_degradation
 from .report import run as write_report
+from .restore import find_restorer
 
 __all__ = ["describe", "resume_command", "run"]
 
@@ -35,6 +46,8 @@ def run(
     preset: str | None,
     setting: str | None,
     degradation: str | None = None,
+    restorer: str | None = None,
+    scale: int | None = None,
     clean: str | None = None,
     images: int | None,
     seed: int,
@@ -54,10 +67,12 @@ def run(
         recipe: The name of the recipe.
         data: Where images come from.
         out: The run's folder.
-        preset: The name of the preset; None means ``cifar10-small``, of the recipe ``restorer`` ``photos``.
+        preset: The name of the preset; None means ``cifar10-small``, of recipes for photographs ``photos``.
         setting: The setting that damages a clean source first, or None.
         degradation: What a restorer is trained against: a run, an artefact or ``setting:NAME``; None
-            means the setting's own damage.
+            means the setting's own damage, and where a restorer is hardened what it was trained against.
+        restorer: What to go on training from: a run's folder or a restorer's; None starts afresh.
+        scale: How many times larger the restorer makes images; None means 4 of andnet and its relatives, else 1.
         clean: A source of clean images, for what is taught with some; None takes them from the data.
         images: The number of observed images to see; None means the preset's.
         seed: The seed of the run.
@@ -78,12 +93,12 @@ def run(
     Raises:
         ValueError: If an argument does not fit, or the run diverged; in one line.
     """
-    preset = preset or ("photos" if recipe == "restorer" else "cifar10-small")
+    of_photographs = recipe == "restorer" or recipe in HARDENING
+    preset = preset or ("photos" if of_photographs else "cifar10-small")
     config = configure(recipe, preset, setting)
-    parts: dict[str, Degradation[Any]] = {}
-    if degradation is not None:
-        parts["degradation"], name = _simulator(degradation, recipe)
-        config = with_simulator(config, parts["degradation"].config, name)
+    config, parts = _composed(
+        config, degradation=degradation, restorer=restorer, scale=scale, told=setting is not None
+    )
     config = _sized(config, size)
     changes = {
         "seed": str(seed),
@@ -110,6 +125,8 @@ def run(
         workers=workers,
         setting=setting,
         degradation=degradation,
+        restorer=restorer,
+        scale=scale,
     )
     # The damage that is not given is estimated.
     begin = train_restorer if _estimates(config) else partial(start, parts=parts)
@@ -151,11 +168,88 @@ def _simulator(what: str, recipe: str) -> tuple[Degradation[Any], str]:
     return found, f"sha256:{artefacts.digest(found)}"
 
 
+def _composed(
+    config: RunConfig,
+    *,
+    degradation: str | None,
+    restorer: str | None,
+    scale: int | None,
+    told: bool,
+) -> tuple[RunConfig, dict[str, Any]]:
+    """Puts parts that were trained before into a configuration, and returns them, too.
+
+    Arguments:
+        config: What the recipe returned.
+        degradation: What a restorer is trained against.
+        restorer: What to go on training from.
+        scale: How many times larger the restorer makes images.
+        told: Whether a setting says what a restorer is trained against.
+    """
+    parts: dict[str, Any] = {}
+    if restorer is not None:
+        parts["restorer"] = _continued(restorer, scale)
+        config = with_restorer(config, parts["restorer"].config)
+    elif config.recipe in ("andgan", "harden"):
+        raise ValueError(
+            f"{config.recipe} goes on training a restorer: give the folder of one, or of a run, as --restorer"
+        )
+    elif scale is not None:
+        config = with_scale(config, scale)
+    name = f"of {restorer}"
+    if degradation is not None:
+        parts["degradation"], name = _simulator(degradation, config.recipe)
+    elif restorer is not None and not told:
+        parts |= _own_damage(restorer, parts["restorer"].scale)
+    if "degradation" in parts:
+        config = with_simulator(config, parts["degradation"].config, name)
+    return config, parts
+
+
+def _continued(what: str, scale: int | None) -> FeedForward:
+    """Returns a restorer to go on training from.
+
+    Raises:
+        ValueError: If there is none that can be trained, or its scale is another.
+    """
+    found = find_restorer(what, tell=print)
+    if not isinstance(found, FeedForward):
+        raise ValueError(f"{what} holds a {type(found).__name__}, which is not trained")
+    if scale not in (None, found.scale):
+        raise ValueError(
+            f"{what} makes images {found.scale} times larger; leave --scale {scale} out"
+        )
+    return found
+
+
+def _own_damage(what: str, scale: int) -> dict[str, Degradation[Any]]:
+    """Returns the damage that a run's restorer was trained against, as the part ``degradation``, if there is some.
+
+    Raises:
+        ValueError: If a restorer that keeps the size does not say what it undoes.
+    """
+    run = load(what)
+    own: Degradation[Any] | None = None
+    if isinstance(run, Run):
+        if isinstance(run.config.system, ANDNet.Config):
+            # Not what it was hardened against, which is searched anew.
+            seen = run.degradation
+            own = next(iter(seen)) if isinstance(seen, Chain) else Identity()
+        elif (run.parts / "degradation").is_dir():
+            own = run.degradation
+        elif run.config.data.setting is not None:
+            own, _ = _simulator(f"setting:{run.config.data.setting}", "harden")
+    if own is None and scale == 1:
+        raise ValueError(
+            f"{what} keeps the size of images and does not say what damage it undoes: give it as --degradation"
+        )
+    return {} if own is None or isinstance(own, Identity) else {"degradation": own}
+
+
 def _sized(config: RunConfig, size: int | None) -> RunConfig:
     """Returns the configuration with images of another side, where the networks take any."""
     if size is None or size == config.data.size:
         return config
-    if config.recipe not in RESTORATION:
+    if config.recipe not in RESTORING:
         raise ValueError(
             f"--size {size} does not fit preset {config.preset!r}, whose networks make "
             f"{config.data.size}x{config.data.size} images; leave --size out or choose another preset"
@@ -185,6 +279,8 @@ def resume_command(
     workers: int,
     setting: str | None = None,
     degradation: str | None = None,
+    restorer: str | None = None,
+    scale: int | None = None,
 ) -> str:
     """Returns the command line that goes on with a run in its folder.
 
@@ -197,6 +293,8 @@ def resume_command(
         workers: The number of reading threads.
         setting: The setting as it was given; None means that of the data.
         degradation: What a restorer is trained against.
+        restorer: What it went on training from.
+        scale: How many times larger the restorer makes images.
     """
     words = ["blemish"]
     world, local = processes()
@@ -204,21 +302,25 @@ def resume_command(
         place = ["--standalone"] if world == local else ["--nnodes", str(world // local)]
         words = ["torchrun", *place, "--nproc-per-node", str(local), "-m", "blemish"]
     words += ["train", config.recipe, "--data", config.data.source, "--out", str(out)]
-    words += ["--preset", config.preset]
-    if setting := setting or config.data.setting:
-        words += ["--setting", setting]
-    if degradation is not None:
-        words += ["--degradation", degradation]
-    if config.data.clean is not None:
-        words += ["--clean", config.data.clean]
-    if config.recipe in RESTORATION and config.data.size is not None:
-        words += ["--size", str(config.data.size)]
-    if images is not None:
-        words += ["--images", str(images)]
-    words += ["--seed", str(config.seed), "--device", device, "--workers", str(workers)]
-    words += ["--precision", config.training.precision]
-    if config.data.fit != "none":
-        words += ["--fit", config.data.fit]
+    size = config.data.size if config.recipe in RESTORING else None
+    fit = config.data.fit if config.data.fit != "none" else None
+    options = {
+        "--preset": config.preset,
+        "--setting": setting or config.data.setting,
+        "--degradation": degradation,
+        "--restorer": restorer,
+        "--scale": scale,
+        "--clean": config.data.clean,
+        "--size": size,
+        "--images": images,
+        "--seed": config.seed,
+        "--device": device,
+        "--workers": workers,
+        "--precision": config.training.precision,
+        "--fit": fit,
+    }
+    for name, given in options.items():
+        words += [] if given is None else [name, str(given)]
     if config.data.skip_bad:
         words += ["--skip-bad"]
     for text in overrides:

@@ -13,23 +13,34 @@ from ..priors import KINDS as PRIOR_KINDS
 from ..restorers import KINDS as RESTORER_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
+from .hardening import HARDENING, SIZES, Size, with_restorer, with_scale
 from .presets import PRESETS, Preset
 from .restorers import RESTORATION, TAUGHT, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
 
 __all__ = [
+    "HARDENING",
     "PRESETS",
     "RECIPES",
     "RESTORATION",
+    "RESTORING",
+    "SIZES",
     "TAUGHT",
     "Preset",
     "Recipe",
+    "Size",
     "configure",
     "decode_run",
+    "reports_of",
+    "with_restorer",
+    "with_scale",
     "with_simulator",
 ]
 
-RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORATION}
+RESTORING: dict[str, Recipe] = {**RESTORATION, **HARDENING}
+"""The recipes that train a restorer, by name."""
+
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORING}
 """All recipes by name."""
 
 _KINDS: dict[str, type] = {
@@ -60,13 +71,27 @@ def configure(recipe: str, preset: str, setting: str | None = None) -> RunConfig
         close = difflib.get_close_matches(recipe, RECIPES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"unknown recipe {recipe!r}{hint}; choose one of {', '.join(RECIPES)}")
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    presets: Mapping[str, Any] = SIZES if recipe in HARDENING else PRESETS
+    if preset not in presets:
+        raise ValueError(f"{recipe} has no preset {preset!r}; choose one of {', '.join(presets)}")
     if setting is not None:
-        setting = setting if "/" in setting else PRESETS[preset].family + setting
+        family = "ffhq/" if recipe in HARDENING else PRESETS[preset].family
+        setting = setting if "/" in setting else family + setting
         # Data are opened much later: an unknown setting is told here.
         simulator(setting)
     return RECIPES[recipe](preset, setting)
+
+
+def reports_of(recipe: str, preset: str) -> tuple[int, int, int]:
+    """Returns the number of log lines, sample grids and checkpoints of a run.
+
+    Arguments:
+        recipe: A name in :data:`RECIPES`.
+        preset: The name of one of its presets.
+    """
+    presets: Mapping[str, Any] = SIZES if recipe in HARDENING else PRESETS
+    reports: tuple[int, int, int] = presets[preset].reports
+    return reports
 
 
 def decode_run(document: Mapping[str, Any]) -> RunConfig:

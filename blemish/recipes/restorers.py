@@ -9,7 +9,7 @@ from ..data import SHRINK
 from ..degradations import simulator
 from ..networks import PackedTranslator, Translator
 from ..restorers import FeedForward
-from ..systems import UNIR, CycleGAN, Supervised, Synthetic
+from ..systems import UNIR, ANDNet, CycleGAN, Supervised, Synthetic
 from ..training.config import DataConfig, RunConfig
 from .presets import PRESETS, Preset
 from .robust_gans import Recipe, find_preset, judge, schedule
@@ -121,9 +121,19 @@ def with_simulator(run: RunConfig, degradation: Any, name: str) -> RunConfig:
     Raises:
         ValueError: If the system learns the damage itself, or needs none.
     """
-    if not isinstance(run.system, UNIR.Config | Synthetic.Config):
+    if not isinstance(run.system, UNIR.Config | Synthetic.Config | ANDNet.Config):
         raise ValueError(f"{run.recipe} takes no simulator of the damage; leave --degradation out")
-    return replace(run, system=replace(run.system, degradation=degradation, simulator=name))
+    changes: dict[str, Any] = {"degradation": degradation, "simulator": name}
+    if isinstance(run.system, ANDNet.Config):
+        # Damage that makes images smaller leaves the perturbation less to do.
+        grows, shrinks = run.system.restorer.network.scale, degradation.build().scale
+        if grows % shrinks:
+            raise ValueError(
+                f"the damage makes images {shrinks} times smaller, and the restorer {grows} times larger; give another "
+                "damage, or --scale"
+            )
+        changes["perturbation"] = replace(run.system.perturbation, scale=grows // shrinks)
+    return replace(run, system=replace(run.system, **changes))
 
 
 def _restorer(preset: Preset) -> FeedForward.Config:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from ..degradations import (
     Chain,
@@ -251,7 +251,21 @@ def judge(preset: Preset) -> ResNetDiscriminator.Config:
     )
 
 
-def schedule(preset: Preset, iterations: int) -> TrainingConfig:
+class Sized(Protocol):
+    """What a schedule needs to know of a preset."""
+
+    @property
+    def batch(self) -> int:
+        """Images in an iteration."""
+        ...
+
+    @property
+    def reports(self) -> tuple[int, int, int]:
+        """The number of log lines, sample grids and checkpoints of a run."""
+        ...
+
+
+def schedule(preset: Sized, iterations: int) -> TrainingConfig:
     """Returns how long a run of a preset is, and how often it reports."""
     images = iterations * preset.batch
     log, sample, checkpoint = (_cadence(images, preset.batch, count) for count in preset.reports)

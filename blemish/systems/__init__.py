@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .andgan import ANDGAN
+from .andnet import ANDNet
 from .base import Clean, Group, ImageShape, Phase, Strength, System
 from .cyclegan import CycleGAN
 from .robust_gan import RobustGAN
@@ -10,8 +12,10 @@ from .synthetic import Synthetic
 from .unir import UNIR
 
 __all__ = [
+    "ANDGAN",
     "KINDS",
     "UNIR",
+    "ANDNet",
     "Clean",
     "CycleGAN",
     "Group",
@@ -25,6 +29,8 @@ __all__ = [
 ]
 
 KINDS: dict[str, type] = {
+    "ANDGAN": ANDGAN.Config,
+    "ANDNet": ANDNet.Config,
     "CycleGAN": CycleGAN.Config,
     "RobustGAN": RobustGAN.Config,
     "Supervised": Supervised.Config,

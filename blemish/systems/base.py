@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from ..degradations import Identity
 from ..functional.random import Randomness
 
 __all__ = ["RUNNING_AWAY", "Clean", "Group", "ImageShape", "Phase", "Strength", "System"]
@@ -93,11 +94,13 @@ class System(nn.Module, abc.ABC):
         clean: Which clean images it is taught with; None: observed images are all it sees. Of a system
             that is, the batches hold both, channel after channel: observed images first.
         given: The parts that are not learned but handed to it, trained before.
+        continued: The parts that may be handed to it, to go on training from there.
         autocast: A context in which networks run in the training precision; set by the loop.
     """
 
     clean: ClassVar[Clean | None] = None
     given: ClassVar[tuple[str, ...]] = ()
+    continued: ClassVar[tuple[str, ...]] = ()
     autocast: Callable[[], AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
 
     @property
@@ -122,6 +125,11 @@ class System(nn.Module, abc.ABC):
     @abc.abstractmethod
     def ema_decay(self) -> float:
         """The decay of the moving averages, per iteration."""
+
+    def lacks(self, name: str) -> bool:
+        """Whether a part of :attr:`given` still has to be handed over; by default one with weights, or an identity."""
+        part = self.get_submodule(name)
+        return bool(part.state_dict()) or isinstance(part, Identity)
 
     def prepare(self, batch: Tensor, generator: Randomness, iteration: int) -> None:
         """Runs once an iteration, before the phases; by default it does nothing.

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from ..degradations import Degradation, Identity
 from ..functional.random import Randomness
+from ..functional.resample import modcrop
+from ..functional.stages import to_8_bits
 from ..restorers import FeedForward
 from .base import Group, Phase
 from .restoring import RestoringSystem
@@ -68,10 +70,11 @@ class Synthetic(RestoringSystem):
         self.config = config
         self.restorer = config.restorer.build()
         self.degradation: Degradation[Any] = config.degradation.build()
-        if self.degradation.scale != 1:
+        shrinks, grows = self.degradation.scale, self.restorer.scale
+        if shrinks != grows:
             raise ValueError(
-                f"the simulator makes images {self.degradation.scale} times smaller, and a restorer keeps the size; "
-                "give one of scale 1"
+                f"the simulator makes images {shrinks} times smaller, and the restorer {grows} times larger; give "
+                "another simulator, or --scale"
             )
 
     @property
@@ -95,6 +98,7 @@ class Synthetic(RestoringSystem):
             generator: The source of randomness.
             iteration: Not used.
         """
+        batch = modcrop(batch, self.restorer.scale)
         damaged = self.shown(batch, generator)
         with self.autocast():
             estimate = self.restorer.estimate(damaged)
@@ -106,4 +110,4 @@ class Synthetic(RestoringSystem):
         B, C, H, W = batch.shape
         y = self.degradation(batch, self.degradation.sample((B, C, H, W), generator=generator))
         # Observed images have 8 bits.
-        return (y.clamp(0, 1) * 255).round() / 255
+        return to_8_bits(y)

@@ -39,8 +39,9 @@ class Cost:
 
     Attributes:
         parameters: The number of parameters of each of the system's modules.
-        flops: Floating-point operations of an iteration, by phase, of convolutions and matrix products (a multiplication and an
-            addition count as two); Fourier transforms and elementwise operations are not counted.
+        flops: Floating-point operations of an iteration, by phase (``prepare`` is what comes before them), of convolutions
+            and matrix products (a multiplication and an addition count as two); Fourier transforms and elementwise
+            operations are not counted.
         state_bytes: Memory for parameters, gradients, moments and averages.
         activation_bytes: Memory that the largest phase keeps for its backward pass.
         batch: The number of observed images in an iteration.
@@ -90,8 +91,11 @@ def estimate(system: System, config: RunConfig, image_shape: Sequence[int]) -> C
     system.autocast = team.autocast
     generator = generator_for(config.seed, "cost")
     batch = rand((small, *image_shape), generator)
-    system.prepare(batch, generator, 0)
     flops, kept = {}, 0
+    with _Flops() as counter:
+        system.prepare(batch, generator, 0)
+    if counter.total:
+        flops["prepare"] = counter.total * (training.batch / small)
     players = [Player(system, phase) for phase in system.phases]
     for player in players:
         phase, counted = player.phase, 0

@@ -31,10 +31,10 @@ def config(recipe: str) -> RunConfig:
     return decode_run(json.loads(text.replace('"count": 16384', '"count": 32')))
 
 
-def observed(batch: int, iteration: int, name: str = "golden") -> Tensor:
+def observed(batch: int, iteration: int, name: str = "golden", times: int = 4) -> Tensor:
     """Returns the images of an iteration: noise, enlarged to have some shape."""
     small = rand((batch, 3, 4, 4), generator_for(name, iteration))
-    x = torch.nn.functional.interpolate(small, scale_factor=4, mode="bilinear")
+    x = torch.nn.functional.interpolate(small, scale_factor=times, mode="bilinear")
     return (x * 255).round() / 255
 
 
@@ -53,12 +53,15 @@ def run(recipe: str) -> Losses:
         ]
         optimizers[phase.name] = torch.optim.Adam(groups, betas=phase.betas)
     generator = generator_for("golden", recipe)
+    # The features of a perceptual loss need 32 pixels.
+    times = 8 if recipe == "andgan" else 4
     rows: Losses = []
     for iteration in range(ITERATIONS):
-        batch, row = observed(c.training.batch, iteration), {}
+        batch, row = observed(c.training.batch, iteration, times=times), {}
         if system.clean is not None:
             clean = observed(c.training.batch, iteration, "golden clean")
             batch = torch.cat([batch, clean], dim=1)
+        system.prepare(batch, generator, iteration)
         for phase in system.phases:
             if iteration < phase.start or (iteration - phase.start) % phase.every:
                 continue

@@ -23,12 +23,17 @@ from . import __version__
 from .options import (
     Against,
     Budget,
+    Cache,
     Checkpoints,
     Clean,
+    CleanTest,
+    CleanTraining,
     Continued,
     Crop,
     Device,
     DryRun,
+    Enlarger,
+    Factor,
     Features,
     Fit,
     Fitting,
@@ -36,12 +41,17 @@ from .options import (
     InPlace,
     Jobs,
     JsonFile,
+    Label,
     Metrics,
+    OnlyModels,
+    OnlySeeds,
+    OnlySettings,
     Overrides,
     Overwrite,
     PageFile,
     Precision,
     PresetName,
+    Reference,
     Replay,
     ResumeFrom,
     Robustness,
@@ -404,9 +414,13 @@ def evaluate(
         str,
         typer.Argument(metavar="WHAT", help="A run, a prior, or images: a folder, a ZIP, ..."),
     ],
-    reference: Annotated[
-        str | None, typer.Option(help="Clean images; only niqe needs none.", metavar="SOURCE")
+    partner: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REFERENCE", help="Clean images, as --reference.", show_default=False
+        ),
     ] = None,
+    reference: Reference = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Compare images with those of the same names.")
     ] = False,
@@ -422,17 +436,17 @@ def evaluate(
         int | None, typer.Option(help="Bring all images to this side.", metavar="N", min=1)
     ] = None,
     fit: Annotated[Fit | None, typer.Option(help="How; default: crop with --size.")] = None,
-    crop: Crop = 0,
+    crop: Crop = None,
     seed: Seed = 0,
     checkpoint: Checkpoints = None,
     weights: Weights = None,
     device: Device = "auto",
     json: JsonFile = None,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")
-    ] = True,
+    cache: Cache = True,
     skip_bad: SkipBad = False,
     robustness: Robustness = False,
+    restorer: Enlarger = None,
+    scale: Factor = None,
 ) -> Any:
     """Measure how near a run's samples, or images, are to clean ones, and say how it was measured.
 
@@ -441,10 +455,12 @@ def evaluate(
     for text in weights or []:
         if "=" not in text.strip("="):
             raise typer.BadParameter(f"--weights {text}: write --weights NAME=FILE")
+    if partner is not None and reference is not None:
+        raise typer.BadParameter(f"--reference {reference}: {partner} is the reference already")
     return _run(
         "evaluate",
         what,
-        reference=reference,
+        reference=reference or partner,
         pairs=pairs,
         metrics=metrics,
         features=features,
@@ -460,6 +476,8 @@ def evaluate(
         cache=cache,
         skip_bad=skip_bad,
         robustness=robustness,
+        restorer=restorer,
+        scale=scale,
     )
 
 
@@ -469,35 +487,18 @@ def bench(
         str, typer.Argument(metavar="NAME", help="smoke, family, or table1 to table10.")
     ],
     out: Annotated[Path, typer.Option(help="The folder of cells and tables.", metavar="DIR")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Clean training images; without it only the table of finished cells is written.",
-            metavar="SOURCE",
-        ),
-    ] = None,
-    test: Annotated[
-        str | None,
-        typer.Option(help="Clean test images; default: those beside --data.", metavar="SOURCE"),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="What the data are called.", metavar="WORD")
-    ] = None,
+    data: CleanTraining = None,
+    test: CleanTest = None,
+    label: Label = None,
     preset: Annotated[
         str | None, typer.Option(help="The size of everything; default: the table's.", metavar="P")
     ] = None,
     images: Annotated[
         int | None, typer.Option(help="Images that each run sees.", metavar="N", min=1)
     ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Only these seeds, e.g. 0,1.", metavar="NUMBERS")
-    ] = None,
-    settings: Annotated[
-        str | None, typer.Option(help="Only these columns, e.g. DN.", metavar="LETTERS")
-    ] = None,
-    models: Annotated[
-        str | None, typer.Option(help="Only these models, e.g. gan,br-gan.", metavar="NAMES")
-    ] = None,
+    seeds: OnlySeeds = None,
+    settings: OnlySettings = None,
+    models: OnlyModels = None,
     features: Annotated[
         str | None, typer.Option(help="The features of distances.", metavar="NAME")
     ] = None,

@@ -11,13 +11,18 @@ import typer
 __all__ = [
     "Against",
     "Budget",
+    "Cache",
     "Checkpoint",
     "Checkpoints",
     "Clean",
+    "CleanTest",
+    "CleanTraining",
     "Continued",
     "Crop",
     "Device",
     "DryRun",
+    "Enlarger",
+    "Factor",
     "Features",
     "Fit",
     "Fitting",
@@ -25,12 +30,17 @@ __all__ = [
     "InPlace",
     "Jobs",
     "JsonFile",
+    "Label",
     "Metrics",
+    "OnlyModels",
+    "OnlySeeds",
+    "OnlySettings",
     "Overrides",
     "Overwrite",
     "PageFile",
     "Precision",
     "PresetName",
+    "Reference",
     "Replay",
     "ResumeFrom",
     "Robustness",
@@ -124,11 +134,59 @@ Robustness = Annotated[
     ),
 ]
 Crop = Annotated[
-    int, typer.Option(help="Border that PSNR and SSIM leave out.", metavar="PIXELS", min=0)
+    int | None,
+    typer.Option(
+        help="Border that PSNR and SSIM of pairs leave out; default: --scale, else 0.",
+        metavar="PIXELS",
+        min=0,
+    ),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option("--reference", help="Clean images; only niqe needs none.", metavar="SOURCE"),
+]
+Enlarger = Annotated[
+    str | None,
+    typer.Option(
+        "--restorer",
+        help="Of pairs: restore the images first by this run or restorer.",
+        metavar="R",
+    ),
+]
+Factor = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        help="Of pairs: how many times larger the reference is; without --restorer enlarged bicubically, PSNR and SSIM on Y.",
+        metavar="K",
+        min=1,
+    ),
 ]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the scores there, too.", metavar="FILE")
 ]
+CleanTraining = Annotated[
+    str | None,
+    typer.Option(
+        help="Clean training images; without it only the table of finished cells is written.",
+        metavar="SOURCE",
+    ),
+]
+CleanTest = Annotated[
+    str | None,
+    typer.Option(help="Clean test images; default: those beside --data.", metavar="SOURCE"),
+]
+Label = Annotated[str | None, typer.Option(help="What the data are called.", metavar="WORD")]
+OnlySeeds = Annotated[
+    str | None, typer.Option(help="Only these seeds, e.g. 0,1.", metavar="NUMBERS")
+]
+OnlySettings = Annotated[
+    str | None, typer.Option(help="Only these columns, e.g. DN.", metavar="LETTERS")
+]
+OnlyModels = Annotated[
+    str | None, typer.Option(help="Only these models, e.g. gan,br-gan.", metavar="NAMES")
+]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")]
 Jobs = Annotated[int, typer.Option(help="Cells at a time, one thread each.", metavar="N", min=1)]
 Budget = Annotated[
     float | None,

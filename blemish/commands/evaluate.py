@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,10 +20,8 @@ from ..evaluation import (
     ImageSet,
     Judges,
     check_counts,
-    chosen,
     default_folder,
     in_channels,
-    pair_scores,
     prior_set,
     set_scores,
     source_set,
@@ -43,6 +41,7 @@ from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
 from ..training.processes import find_device
 from ..training.progress import waiting
+from .aligned import aligned, enlarging
 from .robustness import run as profile
 
 __all__ = ["run"]
@@ -69,7 +68,7 @@ def run(
     count: int = 10_000,
     size: int | None = None,
     fit: str = "none",
-    crop: int = 0,
+    crop: int | None = None,
     seed: int = 0,
     checkpoint: Which | None = None,
     weights: Sequence[str] = (),
@@ -78,6 +77,8 @@ def run(
     cache: bool = True,
     skip_bad: bool = False,
     robustness: bool = False,
+    restorer: str | None = None,
+    scale: int | None = None,
 ) -> int:
     """Judges images against clean ones.
 
@@ -90,7 +91,7 @@ def run(
         count: How many images of each set, or pairs, are compared at most; of more, as many at random.
         size: Of sets, the side to which all images are brought, or None.
         fit: How: ``crop`` or ``resize``.
-        crop: Pixels at each border that PSNR and SSIM of pairs leave out.
+        crop: Pixels at each border that PSNR and SSIM of pairs leave out; None means ``scale``.
         seed: The seed of samples, and of what is taken of larger sources.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
         weights: Files that metrics need, each ``name=path``.
@@ -99,6 +100,8 @@ def run(
         cache: Whether features are kept for the next time.
         skip_bad: Whether broken files are stepped over.
         robustness: Whether ``what`` is a restorer, which is shown damage that it was not told of.
+        restorer: Of pairs, what restores the images first: a run's folder or a restorer's.
+        scale: Of pairs, how many times larger the reference is; without a restorer images are enlarged bicubically.
 
     Returns:
         0.
@@ -120,12 +123,22 @@ def run(
         return profile(what, pictures, device=device, checkpoint=checkpoint, out=json)
     is_run = (Path(what) / "config.json").is_file()
     as_sets = reference is not None and not pairs
+    if (restorer or scale) and not pairs:
+        raise ValueError(
+            "--restorer and --scale are for pairs of a small and a large picture: give --pairs"
+        )
+    if metrics is None and scale not in (None, 1):
+        metrics = "psnr-y,ssim-y"
+    crop = (scale or 0) if crop is None else crop
     wanted = _metrics(metrics, weights, pairs=pairs, alone=reference is None)
     _check_used(what, is_run=is_run, as_sets=as_sets, size=size, crop=crop, checkpoint=checkpoint)
     place = find_device(device, mps=False)
     judges = _judges(weights, wanted, read)
     if reference is None or pairs:
-        result = _aligned(what, reference, wanted, judges, read, count=count, seed=seed, crop=crop)
+        way = None if restorer is None and scale is None else enlarging(restorer, scale, place)
+        result = aligned(
+            what, reference, wanted, judges, read, count=count, seed=seed, crop=crop, way=way
+        )
     else:
         # Not held in memory: of a large source only what is taken is decoded.
         fitted = functools.partial(read, size=size, fit=fit, memory=0)
@@ -273,81 +286,6 @@ def _extractor(name: str, channels: int) -> Extractor:
         return named_features(name, channels)
     except ModuleNotFoundError as error:  # its message says what to install
         raise ValueError(str(error)) from error
-
-
-def _aligned(
-    what: str,
-    reference: str | None,
-    metrics: list[str],
-    judges: Judges,
-    read: Open,
-    *,
-    count: int,
-    seed: int,
-    crop: int,
-) -> Evaluation:
-    """Judges images one by one, beside their partners."""
-    images = read(what, mixed=True)
-    clean = None if reference is None else read(reference, mixed=True)
-    pairs = [(i, i) for i in range(len(images))] if clean is None else _partners(images, clean)
-    taken = [pairs[i] for i in chosen(len(pairs), count, seed=seed)]
-    with waiting("comparing") as tell:
-        scores = pair_scores(images, clean, taken, metrics, judges, crop=crop, progress=tell)
-    protocol = {
-        "images": images.describe(),
-        "count": f"{len(taken):,} of {len(pairs):,}",
-        "seed": seed,
-        "fit": "none: images as they are",
-    }
-    if clean is not None:
-        protocol |= {"reference": clean.describe(), "partners": "by name"}
-        protocol["colour"] = "as it is; of a grey and an RGB image, the grey one as RGB"
-    protocol["torch"] = torch.__version__
-    notes = ("the PSNR of equal images, and so its mean, is infinite",)
-    infinite = any(score.value == float("inf") for score in scores)
-    return Evaluation(tuple(scores), protocol, notes if infinite else ())
-
-
-def _partners(images: Source, clean: Source) -> list[tuple[int, int]]:
-    """Finds the partner of each image: the same path without its ending."""
-    mine, theirs = _by_stem(images), _by_stem(clean)
-    _check_lonely(images, mine, clean, theirs)
-    _check_lonely(clean, theirs, images, mine)
-    pairs = [(i, theirs[stem]) for stem, i in mine.items() if stem in theirs]
-    if not pairs:
-        raise ValueError(f"no pair of {images.title} and {clean.title} can be read")
-    return pairs
-
-
-def _check_lonely(
-    source: Source, stems: dict[str, int], other: Source, others: dict[str, int]
-) -> None:
-    """Refuses images without a partner; that of a broken one, which is skipped, is skipped with it."""
-    broken = {_stem(name) for name, _ in other.skipped}
-    lonely = [source.name(i) for stem, i in stems.items() if stem not in {*others, *broken}]
-    if lonely:
-        raise ValueError(
-            f"{len(lonely)} of {len(source)} images of {source.title} have no partner of the same "
-            f"name in {other.title}: {', '.join(lonely[:5])}; partners have the same path in both, "
-            "up to the ending"
-        )
-
-
-def _by_stem(source: Source) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for i in range(len(source)):
-        stem = _stem(source.name(i))
-        if stem in found:
-            raise ValueError(
-                f"{source.title} has {source.name(found[stem])} and {source.name(i)}; "
-                "which one is the partner? Keep one of them"
-            )
-        found[stem] = i
-    return found
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Source
+from ..degradations import to_uint8
 from ..evaluation import Evaluation, Judges, chosen, pair_scores
 from ..functional.resample import bicubic
 from ..photos import restore_tiled, with_channels
@@ -218,5 +219,4 @@ def _stem(name: str) -> str:
 
 def _interpolated(factor: int, picture: Tensor) -> Tensor:
     height, width = (factor * side for side in picture.shape[-2:])
-    x = bicubic(picture[None].float() / 255, (height, width))
-    return (x[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return to_uint8(bicubic(picture[None].float() / 255, (height, width))[0])

@@ -114,10 +114,11 @@ def run(
         _check_writable(json)
     read = functools.partial(open_source, skip_bad=skip_bad)
     if robustness:
-        if reference is None or pairs or metrics or weights or crop or size is not None:
+        unused = pairs or metrics or weights or crop or size or restorer or scale
+        if reference is None or unused:
             raise ValueError(
                 "--robustness damages clean pictures itself, and compares by PSNR: give --reference SOURCE, and "
-                "leave --pairs, --metrics, --weights, --crop and --size out"
+                "leave --pairs, --metrics, --weights, --crop, --size, --restorer and --scale out"
             )
         pictures = read(reference, mixed=True, channels=3, limit=count)
         return profile(what, pictures, device=device, checkpoint=checkpoint, out=json)

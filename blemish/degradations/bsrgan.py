@@ -49,11 +49,11 @@ from torch import Tensor
 
 from ..functional.kernels import anisotropic_gaussian
 from ..functional.random import Randomness, rand, randn, weighted, whole
-from ..functional.resample import bicubic, modcrop
+from ..functional.resample import bicubic
 from ..functional.stages import RESIZES, file_jpeg, mirrored_blur, mixed_noise, resize, to_8_bits
 from ..functional.wide_kernels import cut, shifted_gaussian
 from ..types import Params, Shape
-from .base import Degradation
+from .one_by_one import OneByOne
 
 __all__ = ["BSRGAN", "BSRGANParams", "GaussianBlurParams", "ShrinkParams"]
 
@@ -140,7 +140,7 @@ class BSRGANParams(Params):
         }
 
 
-class BSRGAN(Degradation[BSRGANParams]):
+class BSRGAN(OneByOne[BSRGANParams]):
     """Damages images as BSRGAN's training data are damaged; the module's docstring says how.
 
     The result has 8 bits, as the last JPEG is a file.
@@ -149,7 +149,7 @@ class BSRGAN(Degradation[BSRGANParams]):
         scale: By how much the images shrink: 1, 2, 3 or 4. The published models have 4 and 2.
     """
 
-    needs_range = True
+    title = "BSRGAN"
 
     @dataclass(frozen=True)
     class Config:
@@ -160,13 +160,6 @@ class BSRGAN(Degradation[BSRGANParams]):
         def build(self) -> BSRGAN:
             """Makes the degradation."""
             return BSRGAN(self.scale)
-
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__()
-        if scale not in (1, 2, 3, 4):
-            raise ValueError(f"scale={scale} is not known to BSRGAN; choose 1, 2, 3 or 4")
-        self.scale = int(scale)
-        self.config = BSRGAN.Config(self.scale)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> BSRGANParams:
         """Draws what befalls images of shape (B, C, H, W)."""
@@ -187,14 +180,6 @@ class BSRGAN(Degradation[BSRGANParams]):
             first_quality=whole(n, 30, 95, g),
             quality=whole(n, 30, 95, g),
         )
-
-    def forward(self, x: Tensor, params: BSRGANParams) -> Tensor:
-        """Damages images of shape (B, C, H, W); C is 1 or 3."""
-        x = modcrop(x, self.scale)
-        # One by one, as their sizes and the order of their stages differ; and JPEG and the rounding to 8 bits
-        # would make a pixel's difference out of the last bit's, by which a batch differs from a single image.
-        rows = [self._one(x[i : i + 1], params[i]) for i in range(len(x))]
-        return torch.cat(rows) if rows else x[..., :: self.scale, :: self.scale]
 
     def _one(self, x: Tensor, params: BSRGANParams) -> Tensor:
         size = (x.shape[-2] // self.scale, x.shape[-1] // self.scale)

@@ -54,11 +54,10 @@ from torch import Tensor
 from ..functional.kernels import delta
 from ..functional.noise import gaussian_noise
 from ..functional.random import Randomness, rand, randn, uniform, weighted, whole
-from ..functional.resample import modcrop
 from ..functional.stages import RESIZES, file_jpeg, mirrored_blur, resize, shot_noise, to_8_bits
 from ..functional.wide_kernels import cut, generalised_gaussian, plateau, sinc
 from ..types import Params, Shape
-from .base import Degradation
+from .one_by_one import OneByOne
 
 __all__ = ["RealESRGAN", "RealESRGANParams", "RoundParams", "SincParams"]
 
@@ -156,7 +155,7 @@ class RealESRGANParams(Params):
         }
 
 
-class RealESRGAN(Degradation[RealESRGANParams]):
+class RealESRGAN(OneByOne[RealESRGANParams]):
     """Damages images as Real-ESRGAN's training data are damaged; the module's docstring says how.
 
     The result is rounded to 8 bits.
@@ -165,7 +164,7 @@ class RealESRGAN(Degradation[RealESRGANParams]):
         scale: By how much the images shrink: 1, 2, 3 or 4. The published models have 4 and 2.
     """
 
-    needs_range = True
+    title = "Real-ESRGAN"
 
     @dataclass(frozen=True)
     class Config:
@@ -177,13 +176,6 @@ class RealESRGAN(Degradation[RealESRGANParams]):
             """Makes the degradation."""
             return RealESRGAN(self.scale)
 
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__()
-        if scale not in (1, 2, 3, 4):
-            raise ValueError(f"scale={scale} is not known to Real-ESRGAN; choose 1, 2, 3 or 4")
-        self.scale = int(scale)
-        self.config = RealESRGAN.Config(self.scale)
-
     def sample(self, shape: Shape, *, generator: Randomness) -> RealESRGANParams:
         """Draws what befalls images of shape (B, C, H, W); both fields of noise together are up to four times as large."""
         final = (*shape[:2], shape[2] // self.scale, shape[3] // self.scale)
@@ -192,14 +184,6 @@ class RealESRGAN(Degradation[RealESRGANParams]):
             second=_round(SECOND, final, generator),
             last=_last(shape[0], generator),
         )
-
-    def forward(self, x: Tensor, params: RealESRGANParams) -> Tensor:
-        """Damages images of shape (B, C, H, W); C is 1 or 3."""
-        x = modcrop(x, self.scale)
-        # One by one, as their sizes and the order of their stages differ; and JPEG and the rounding to 8 bits
-        # would make a pixel's difference out of the last bit's, by which a batch differs from a single image.
-        rows = [self._one(x[i : i + 1], params[i]) for i in range(len(x))]
-        return torch.cat(rows) if rows else x[..., :: self.scale, :: self.scale]
 
     def _one(self, x: Tensor, params: RealESRGANParams) -> Tensor:
         first, second, last = params.first, params.second, params.last

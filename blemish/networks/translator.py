@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .resnet import ResBlock, channels_last, check_widths, pack, zero_biases
 
-__all__ = ["PackedTranslator", "Translator"]
+__all__ = ["PackedTranslator", "Translator", "packed_reach", "residual_blocks"]
 
 
 class Translator(nn.Module):
@@ -79,7 +79,7 @@ class Translator(nn.Module):
         self.config = config
         width, channels = config.channels, config.image_channels
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.blocks = _blocks(config.blocks, width, config.residual_scale)
+        self.blocks = residual_blocks(config.blocks, width, config.residual_scale)
         self.last = nn.Conv2d(width, channels, 3, padding=1)
         for conv in (self.first, self.last):
             nn.init.xavier_uniform_(conv.weight)
@@ -143,12 +143,8 @@ class PackedTranslator(nn.Module):
 
         @property
         def receptive_field(self) -> int:
-            """The side of the square of input pixels that an output pixel depends on.
-
-            From a pixel at one end of its block of f pixels, the farthest one is (f - 1) + f (2n + 2)
-            pixels away, for n residual blocks and two more convolutions.
-            """
-            return 1 + 2 * (self.factor * (2 * self.blocks + 3) - 1)
+            """The side of the square of input pixels that an output pixel depends on."""
+            return 1 + 2 * packed_reach(self.factor, self.blocks)
 
         @property
         def multiple(self) -> int:
@@ -160,7 +156,7 @@ class PackedTranslator(nn.Module):
         self.config = config
         packed = config.image_channels * config.factor**2
         self.first = nn.Conv2d(packed, config.channels, 3, padding=1)
-        self.blocks = _blocks(config.blocks, config.channels, config.residual_scale)
+        self.blocks = residual_blocks(config.blocks, config.channels, config.residual_scale)
         self.last = nn.Conv2d(config.channels, packed, 3, padding=1)
         nn.init.xavier_uniform_(self.first.weight)
         nn.init.xavier_uniform_(self.last.weight, gain=config.output_gain)
@@ -182,5 +178,19 @@ class PackedTranslator(nn.Module):
         return y + change[..., :height, :width]
 
 
-def _blocks(count: int, channels: int, scale: float) -> nn.Sequential:
+def residual_blocks(count: int, channels: int, scale: float) -> nn.Sequential:
+    """Returns so many residual blocks of one width."""
     return nn.Sequential(*(ResBlock(channels, channels, scale=scale) for _ in range(count)))
+
+
+def packed_reach(factor: int, blocks: int) -> int:
+    """Returns how many pixels away an output pixel sees, of a network on blocks of f x f packed pixels.
+
+    From a pixel at one end of its block, the farthest one is (f - 1) + f (2n + 2) pixels away, for n residual blocks and
+    two more convolutions.
+
+    Arguments:
+        factor: The side f of the blocks of pixels.
+        blocks: The number n of residual blocks.
+    """
+    return factor * (2 * blocks + 3) - 1

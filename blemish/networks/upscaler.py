@@ -28,13 +28,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..functional.pool import SCALES
 from ..functional.resample import bicubic
-from .resnet import ResBlock, channels_last, check_widths, pack, zero_biases
+from .resnet import channels_last, check_widths, pack, zero_biases
+from .translator import packed_reach, residual_blocks
 
 __all__ = ["Upscaler"]
-
-SCALES = (1, 2, 3, 4)
-"""The scales that there are."""
 
 
 class Upscaler(nn.Module):
@@ -80,12 +79,8 @@ class Upscaler(nn.Module):
 
         @property
         def receptive_field(self) -> int:
-            """The side of the square of input pixels that an output pixel depends on.
-
-            From a pixel at one end of its block of f pixels, the farthest one is (f - 1) + f (2n + 2) pixels
-            away, for n residual blocks and two more convolutions. The enlargement sees 2 pixels far.
-            """
-            return 1 + 2 * (self.factor * (2 * self.blocks + 3) - 1)
+            """The side of the square of input pixels that an output pixel depends on; the enlargement sees 2 far."""
+            return 1 + 2 * packed_reach(self.factor, self.blocks)
 
         @property
         def multiple(self) -> int:
@@ -97,9 +92,7 @@ class Upscaler(nn.Module):
         self.config = config
         width, packed = config.channels, config.image_channels * config.factor**2
         self.first = nn.Conv2d(packed, width, 3, padding=1)
-        self.blocks = nn.Sequential(
-            *(ResBlock(width, width, scale=config.residual_scale) for _ in range(config.blocks))
-        )
+        self.blocks = residual_blocks(config.blocks, width, config.residual_scale)
         self.last = nn.Conv2d(width, packed * config.scale**2, 3, padding=1)
         nn.init.xavier_uniform_(self.first.weight)
         nn.init.xavier_uniform_(self.last.weight, gain=config.output_gain)

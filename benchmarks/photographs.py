@@ -30,6 +30,7 @@ from torch import Tensor
 from blemish.data import Source, open_source
 from blemish.evaluation.before_after import most_changed
 from blemish.evaluation.folder import measure
+from blemish.functional.resample import repeated
 from blemish.metrics import NIQEModel, niqe, perceptual, perceptual_network, psnr, ssim
 
 CROP = 192
@@ -117,6 +118,8 @@ def sheet(columns: list[Source], names: list[str], out: Path) -> None:
     rows = []
     for name in names:
         pictures = [column.read(known.index(name)) for column in columns]
+        # Of a smaller picture each pixel is shown as the block that it stands for.
+        pictures = [repeated(p, pictures[-1].shape[1] // p.shape[1]) for p in pictures]
         top, left = most_changed(pictures[0].float(), pictures[-2].float(), CROP)
         crops = [p[:, top : top + CROP, left : left + CROP] for p in pictures]
         rows.append(torch.cat([F.pad(crop, (0, 6, 0, 6), value=255) for crop in crops], dim=2))

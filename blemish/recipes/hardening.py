@@ -72,7 +72,7 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    # Sixteen minutes on one core of a CPU.
+    # Seventeen minutes on one core of a CPU.
     "tiny": Size(
         network=Upscaler.Config(channels=32, blocks=3),
         discriminator=UNetDiscriminator.Config(features=16),

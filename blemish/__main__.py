@@ -27,7 +27,18 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(256 * 2**20),  # bytes by which the heap grows beyond the request
 }
 
-HEAVY = ("bench", "degrade", "evaluate", "demo", "restore", "sample", "train")
+HEAVY = (
+    "bench",
+    "degrade",
+    "evaluate",
+    "demo",
+    "encode",
+    "invert",
+    "restore",
+    "sample",
+    "train",
+    "transfer",
+)
 
 SWITCH = "BLEMISH_ALLOCATOR"
 STARTED = "started"  # the switch's value in the second start: the mark that stops a third

@@ -20,7 +20,7 @@ from safetensors.torch import save as save_bytes
 from torch import nn
 
 from .configuration import decode, encode, read_json
-from .degradations import DEGRADATIONS, Fixed
+from .degradations import DEGRADATIONS, Coded, Fixed
 from .degradations import KINDS as DEGRADATION_KINDS
 from .priors import KINDS as PRIOR_KINDS
 from .restorers import KINDS as RESTORER_KINDS
@@ -56,8 +56,10 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
         TypeError: If a degradation is fixed: its configuration does not hold its parameters.
     """
     folder = Path(folder)
-    if any(isinstance(module, Fixed) for module in part.modules()):
-        raise TypeError("Fixed cannot be saved; save the degradation in it, and its parameters")
+    if any(isinstance(module, Coded | Fixed) for module in part.modules()):
+        raise TypeError(
+            "what has fixed parameters cannot be saved; save the degradation in it, and its parameters"
+        )
     if folder.exists() and not is_artefact(folder) and not _is_empty(folder):
         raise FileExistsError(f"{folder} exists and is no artefact; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -6,20 +6,17 @@ the value at fault and says what to do; ``BLEMISH_DEBUG=1`` shows the traceback 
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
-from . import __version__
+from . import __version__, picture_verbs
+from .dispatch import fail, run_verb
 from .options import (
     Against,
     Budget,
@@ -38,7 +35,6 @@ from .options import (
     Fit,
     Fitting,
     ImagesSeen,
-    InPlace,
     Jobs,
     JsonFile,
     Label,
@@ -47,12 +43,9 @@ from .options import (
     OnlySeeds,
     OnlySettings,
     Overrides,
-    Overwrite,
-    PageFile,
     Precision,
     PresetName,
     Reference,
-    Replay,
     ResumeFrom,
     Robustness,
     RunFolder,
@@ -63,27 +56,12 @@ from .options import (
     Simulator,
     Size,
     SkipBad,
-    Tile,
     Weights,
     Workers,
     value,
 )
 
-__all__ = ["COMMANDS", "app", "run"]
-
-COMMANDS = {
-    "demo": "demo",
-    "train": "train",
-    "sample": "sample",
-    "degrade": "degrade",
-    "restore": "restore",
-    "inspect": "inspect",
-    "report": "report",
-    "evaluate": "evaluate",
-    "bench": "bench",
-    "doctor": "doctor",
-}
-"""The verbs, each with its module in :mod:`blemish.commands`."""
+__all__ = ["app", "run"]
 
 EPILOG = """\
 On Linux, verbs that compute much set three variables of the C library's allocator and start themselves again, which makes training
@@ -118,13 +96,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments) or ["--help"], prog_name="blemish", standalone_mode=False)
     except WrongUsage as error:
-        return _fail(f"{_sentence(error)}; see '{_help_of(error)}'", code=2)
+        return fail(f"{_sentence(error)}; see '{_help_of(error)}'", code=2)
     except typer.Abort:
-        return _fail("stopped", code=130)
+        return fail("stopped", code=130)
     except Exception as error:
         if os.environ.get("BLEMISH_DEBUG", "0") not in ("", "0") or not _is_message(error):
             raise
-        return _fail(_one_line(error), code=1)
+        return fail(_one_line(error), code=1)
     return result if isinstance(result, int) else 0
 
 
@@ -157,7 +135,7 @@ def demo(
 
     Example: blemish demo --out runs/demo
     """
-    return _run("demo", out, seed=seed)
+    return run_verb("demo", out, seed=seed)
 
 
 @app.command()
@@ -198,7 +176,7 @@ def train(
 
     Example: blemish train br-gan --data photos.zip --out runs/br --size 32
     """
-    return _run(
+    return run_verb(
         "train",
         recipe,
         data=data,
@@ -251,7 +229,7 @@ def sample(
     """
     if out is None and grid is None:
         raise typer.BadParameter("nothing would be written: give --out DIR, --grid FILE or both")
-    return _run(
+    return run_verb(
         "sample",
         run,
         out=out,
@@ -263,94 +241,14 @@ def sample(
     )
 
 
-@app.command()
-def degrade(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="WHAT",
-            help="setting:N, setting:ffhq/N, bsrgan:2, real-esrgan:2, a run or an artefact.",
-        ),
-    ],
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A clean picture, folder or other source.")
-    ],
-    output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="The picture or folder written.")
-    ],
-    seed: Seed = 0,
-    params: Annotated[
-        Path | None,
-        typer.Option(help="Where the drawn parameters are written.", metavar="FILE.jsonl"),
-    ] = None,
-    replay: Replay = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace OUTPUT; of a folder, the pictures that its params.jsonl (or --params) lists.",
-        ),
-    ] = False,
-    skip_bad: SkipBad = False,
-    checkpoint: Checkpoints = None,
-) -> Any:
-    """Damage clean images, and write down how.
-
-    Example: blemish degrade setting:N clean/ damaged/ --seed 1
-    """
-    return _run(
-        "degrade",
-        what,
-        source,
-        output,
-        seed=seed,
-        params=params,
-        replay=replay,
-        overwrite=overwrite,
-        skip_bad=skip_bad,
-        checkpoint=value(checkpoint),
-    )
-
-
-@app.command()
-def restore(
-    what: Annotated[
-        str, typer.Argument(metavar="RESTORER", help="A run that has a restorer, or a restorer.")
-    ],
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A picture, a folder of pictures, or a video.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="OUTPUT",
-            help="The picture, folder or video written; left out with --in-place.",
-            show_default=False,
-        ),
-    ] = None,
-    tile: Tile = 512,
-    overwrite: Overwrite = False,
-    in_place: InPlace = False,
-    page: PageFile = None,
-    device: Device = "auto",
-    checkpoint: Checkpoints = None,
-) -> Any:
-    """Restore photographs, with their depth, alpha and metadata.
-
-    Example: blemish restore runs/unir photos/ restored/
-    """
-    return _run(
-        "restore",
-        what,
-        source,
-        output,
-        tile=tile,
-        overwrite=overwrite,
-        in_place=in_place,
-        page=page,
-        device=device,
-        checkpoint=value(checkpoint),
-    )
+for verb in (
+    picture_verbs.degrade,
+    picture_verbs.restore,
+    picture_verbs.invert,
+    picture_verbs.encode,
+    picture_verbs.transfer,
+):
+    app.command()(verb)
 
 
 @app.command()
@@ -380,7 +278,7 @@ def inspect(
 
     Example: blemish inspect runs/br --out runs/br/inspect
     """
-    return _run(
+    return run_verb(
         "inspect",
         what,
         out=out,
@@ -405,7 +303,7 @@ def report(
 
     Example: blemish report runs/br --out br.html
     """
-    return _run("report", run, out=out, checkpoint=value(checkpoint))
+    return run_verb("report", run, out=out, checkpoint=value(checkpoint))
 
 
 @app.command()
@@ -457,7 +355,7 @@ def evaluate(
             raise typer.BadParameter(f"--weights {text}: write --weights NAME=FILE")
     if partner is not None and reference is not None:
         raise typer.BadParameter(f"--reference {reference}: {partner} is the reference already")
-    return _run(
+    return run_verb(
         "evaluate",
         what,
         reference=reference or partner,
@@ -515,7 +413,7 @@ def bench(
 
     Example: blemish bench table2 --data cifar-10:train --out bench/ --preset cifar10-small --budget 120
     """
-    return _run(
+    return run_verb(
         "bench",
         name,
         out=out,
@@ -545,26 +443,7 @@ def doctor(
 
     Example: blemish doctor --json
     """
-    return _run("doctor", json=json)
-
-
-def _run(verb: str, *arguments: Any, **options: Any) -> Any:
-    """Runs a verb; where Ctrl-C or SIGTERM stop it, it can clean up first."""
-    module = _command(verb)
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
-    try:
-        return module.run(*arguments, **options)
-    except KeyboardInterrupt:
-        return _fail("stopped", code=130)
-    finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _command(verb: str) -> ModuleType:
-    # By name and at call time, so that `blemish --help` does not wait for torch, without imports hidden in functions.
-    return importlib.import_module(f".commands.{COMMANDS[verb]}", __package__)
+    return run_verb("doctor", json=json)
 
 
 def _pairs(overrides: Sequence[str]) -> list[str]:
@@ -592,8 +471,3 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

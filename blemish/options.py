@@ -28,6 +28,7 @@ __all__ = [
     "Fitting",
     "ImagesSeen",
     "InPlace",
+    "InversionMethod",
     "Jobs",
     "JsonFile",
     "Label",
@@ -78,6 +79,15 @@ class Checkpoint(StrEnum):
 
     best = "best"
     last = "last"
+
+
+class InversionMethod(StrEnum):
+    """What a search by inversion knows of the damage."""
+
+    universal = "universal"
+    non_blind = "non-blind"
+    blind = "blind"
+    pulse = "pulse"
 
 
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
@@ -224,7 +234,7 @@ Tile = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Restore again what is there; else it is stepped over."),
+    typer.Option("--overwrite", help="Make again what is there; else it is stepped over."),
 ]
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Replace each picture by the restored one.")

@@ -34,7 +34,6 @@ from .data import (
 )
 from .degradations import Degradation, setting
 from .functional.random import generator_for, stable_hash
-from .functional.resample import repeated
 from .metrics import named_features
 from .priors import Prior
 from .recipes import decode_run, reports_of
@@ -494,21 +493,19 @@ def _sample(state: State, images: ImageReader, *, damaged: bool) -> None:
         artefacts.save(part, state.out / name, card=text)
 
 
+@torch.no_grad()
 def _before_and_after(state: State, images: ImageReader, *, damaged: bool) -> Tensor:
-    """Returns rows of eight damaged images, each above the row of what is made of them."""
-    restorer: Any = state.averages["restorer"]
+    """Returns rows of eight images, each above the row of what is made of them."""
     observed = _first(images, GRID // 2).to(state.device)
     # Of few photographs the first stand there again, so that all rows are full.
     again = torch.arange(-(-len(observed) // 8) * 8, device=state.device) % len(observed)
     observed = observed[again]
+    g = generator_for(state.config.seed, "samples", device=state.device)
     if not damaged:
-        g = generator_for(state.config.seed, "samples", device=state.device)
         observed = state.system.shown(observed, g)
-    # A restorer that enlarges: each pixel stands for the block that it became.
-    rows = [
-        row for y in torch.split(observed, 8) for row in (repeated(y, restorer.scale), restorer(y))
-    ]
-    return torch.cat(rows)
+    parts = state.averages
+    pairs = (state.system.compared(y, parts, g) for y in torch.split(observed, 8))
+    return torch.cat([row for pair in pairs for row in pair])
 
 
 def _number(changes: dict[str, str], path: str, default: int) -> int:

@@ -160,7 +160,7 @@ def test_a_rename_that_fails_puts_the_old_part_back(
 def test_what_its_configuration_does_not_tell_is_not_saved(tmp_path: Path) -> None:
     blur = Blur(DiskLaw())
     fixed = Fixed(blur, blur.sample((1, 1, 9, 9), generator=generator_for("k")))
-    with pytest.raises(TypeError, match="Fixed cannot be saved"):
+    with pytest.raises(TypeError, match="fixed parameters cannot be saved"):
         artefacts.save(Chain([fixed]), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import typer
 
-from blemish import __version__, cli
-from blemish.cli import COMMANDS, app
+from blemish import __version__, cli, dispatch
+from blemish.cli import app
+from blemish.dispatch import COMMANDS
 
 SURFACE = Path(__file__).with_name("cli_surface.txt")
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -27,6 +28,9 @@ COMPLETE = {
     "sample": ["r", "--grid", "g.png", "-n", "5", "--seed", "3"],
     "degrade": ["setting:N", "in", "out", "--seed", "3"],
     "restore": ["r", "in", "out", "--tile", "256", "--in-place"],
+    "invert": ["in", "out", "--prior", "p", "--degradation", "task:N-M", "--seed", "3"],
+    "encode": ["r", "in", "c", "--json", "f"],
+    "transfer": ["r", "in", "out", "--reference", "y", "--global-only", "--seed", "3"],
     "inspect": ["r", "--out", "x", "--seed", "3", "--count", "9", "--skip-bad", "--against", "o"],
     "report": ["r", "--out", "x.html"],
     "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],
@@ -54,7 +58,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(cli, "_command", lambda verb: recorder)
+    monkeypatch.setattr(dispatch, "command", lambda verb: recorder)
     return recorder
 
 
@@ -215,7 +219,7 @@ def test_a_verb_can_clean_up_when_it_is_terminated(
                 cleaned.append(True)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(cli, "_command", lambda verb: Verb)
+    monkeypatch.setattr(dispatch, "command", lambda verb: Verb)
     assert cli.run(["report", "r"]) == 130
     assert cleaned == [True]
     assert capsys.readouterr().err == "error: stopped\n"

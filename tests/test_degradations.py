@@ -27,24 +27,32 @@ from blemish.degradations import (
     BankLaw,
     Blur,
     Chain,
+    Coded,
     ConstantBlur,
     ConstantJPEG,
+    Contrast,
     Degradation,
     Differentiable,
     DifferentiableJPEG,
+    DifferentiablePoissonNoise,
     DiskLaw,
     Downsample,
+    DroppedPixels,
+    Encoder,
     Estimated,
     Fixed,
     FrozenSource,
+    GaussianBlur,
     GaussianLaw,
     GaussianNoise,
     Identity,
+    Imaging,
     KernelLaw,
     LearnedBlur,
     LearnedJPEG,
     LearnedNoise,
     Linear,
+    Local,
     MixtureLaw,
     MotionLaw,
     NeuralDegradation,
@@ -55,14 +63,20 @@ from blemish.degradations import (
     Radii,
     ReadShotNoise,
     RealESRGAN,
+    Shake,
+    ShakeLaw,
     SincLaw,
+    StrokeMask,
+    UniversalDegradation,
+    approximation,
     is_differentiable,
     setting,
     simulator,
+    task,
 )
 from blemish.degradations.compose import NoParams
 from blemish.functional.random import Randomness, Shard, generator_for, generators_for, rand, randn
-from blemish.networks import ResNetGenerator
+from blemish.networks import Redegrader, ResNetGenerator
 from blemish.types import Params, Shape
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -105,6 +119,21 @@ def _estimated() -> Estimated:
     return Estimated.of(kernel, levels, levels.flip(0), torch.tensor([0.0, 40.0, 70.0, 95.0]))
 
 
+def _universal(*, local: int = 2) -> UniversalDegradation:
+    network = Redegrader.Config(
+        widths=(4, 6), blocks=(1, 1), condition=4, embedding=5, local=local, ratio=2
+    )
+    config = UniversalDegradation.Config(redegrader=network, width=3, kernel=3, norm=False)
+    d = config.build()
+    torch.nn.init.normal_(d.redegrader.last.weight, std=0.1)
+    return d
+
+
+def _coded() -> Coded:
+    d = _universal()
+    return Coded(d, d.sample((1, 3, 20, 24), generator=generator_for("code")))
+
+
 def _neural(*, slope: float = 0.1, joint: bool = False, **changes: Any) -> NeuralDegradation:
     radii = Radii(kernel=0.1, slope=slope, noise=0.05, joint=joint)
     return NeuralDegradation.Config(
@@ -128,11 +157,17 @@ MATRIX: dict[str, Case] = {
     "blur-anisotropic": Case(lambda: Blur(AnisotropicGaussianLaw()), smooth=BLUR),
     "blur-mixture": Case(lambda: Blur(MixtureLaw()), smooth=BLUR),
     "blur-bank": Case(lambda: Blur(BankLaw(DiskLaw(), count=16)), smooth=BLUR),
+    "blur-shake": Case(lambda: Blur(ShakeLaw()), smooth=BLUR),
     "blur-small": Case(lambda: Blur(DiskLaw(size=3)), smooth=BLUR),
     "blur-large": Case(lambda: Blur(DiskLaw((1.0, 14.0), size=31)), smooth=BLUR),
     "blur-replicate": Case(lambda: Blur(DiskLaw(), padding="replicate"), smooth=BLUR),
     "blur-circular": Case(lambda: Blur(DiskLaw(), padding="circular"), smooth=BLUR),
     "blur-zeros": Case(lambda: Blur(DiskLaw(), padding="zeros"), smooth=BLUR),
+    "gaussian-blur": Case(GaussianBlur, smooth=("x", "sigma")),
+    "shake": Case(Shake, smooth=("x",)),
+    "contrast": Case(lambda: Contrast(offset=0.1), smooth=("x", "gain", "offset")),
+    "local": Case(Local),
+    "local-drop": Case(Local.Config(kinds=("drop",)).build),
     "gaussian-noise": Case(lambda: GaussianNoise((0.0, 0.1)), smooth=("x", "sigma", "eps")),
     "read-shot": Case(ReadShotNoise, smooth=("sigma_read", "sigma_shot", "eps_shot")),
     "read-shot-gradient": Case(
@@ -141,11 +176,22 @@ MATRIX: dict[str, Case] = {
     ),
     "poisson": Case(lambda: PoissonNoise((30.0, 300.0))),
     "poisson-dark": Case(lambda: PoissonNoise((0.5, 0.5))),
+    "differentiable-poisson": Case(lambda: DifferentiablePoissonNoise((30.0, 300.0))),
+    # Enough photons that nothing is clipped, for the gradient does not know of it.
+    "differentiable-poisson-gradient": Case(
+        lambda: DifferentiablePoissonNoise((3000.0, 5000.0), signal_gradient=True),
+        smooth=("x", "gain"),
+    ),
+    "dropped": Case(lambda: DroppedPixels(0.3), smooth=("x", "mask")),
+    "strokes": Case(lambda: StrokeMask(3, 0.15), smooth=("x", "mask")),
     "jpeg": Case(JPEG),
     "jpeg-444": Case(lambda: JPEG(QualityLaw(1, 100), subsampling="4:4:4")),
     "differentiable-jpeg": Case(DifferentiableJPEG),
     "differentiable-jpeg-444": Case(lambda: DifferentiableJPEG(subsampling="4:4:4")),
     "differentiable-jpeg-real": Case(lambda: DifferentiableJPEG(QualityLaw(1, 100, integer=False))),
+    "differentiable-jpeg-8-bit": Case(
+        lambda: DifferentiableJPEG(rounding="straight-through", eight_bits=True)
+    ),
     "chain": Case(lambda: _chain(Blur(DiskLaw()), ReadShotNoise(), DifferentiableJPEG())),
     "chain-real": Case(lambda: _chain(Blur(DiskLaw()), GaussianNoise((0.0, 0.1)), JPEG())),
     "chain-nested": Case(lambda: _chain(_chain(Blur(DiskLaw())), Partial(ReadShotNoise(), 0.5))),
@@ -194,10 +240,19 @@ MATRIX: dict[str, Case] = {
     "bsrgan-4": Case(lambda: BSRGAN(4)),
     "real-esrgan-2": Case(lambda: RealESRGAN(2)),
     "real-esrgan-3": Case(lambda: RealESRGAN(3)),
+    "universal": Case(_universal, channels=(3,)),
+    "universal-homogeneous": Case(lambda: _universal(local=0), channels=(3,)),
+    "universal-coded": Case(_coded, channels=(3,), saved=False),
+    "imaging": Case(Imaging),
+    "imaging-file": Case(Imaging.Config(codec="file").build),
+    "imaging-local": Case(Imaging.Config(local=0.6, rounds=2, strength=0.5).build),
     "setting-N": Case(lambda: setting("N")),
     "setting-P": Case(lambda: setting("P")),
     "setting-ffhq/N": Case(lambda: setting("ffhq/N")),
     "simulator-M": Case(lambda: simulator("M")),
+    "task-N-L": Case(lambda: task("N-L")),
+    "task-UNAP": Case(lambda: task("UNAP")),
+    "approximation-UNAP": Case(lambda: approximation(task("UNAP").config).build()),
 }
 
 PLAIN = {
@@ -212,7 +267,9 @@ PLAIN = {
         "fixed-jpeg",
     ),
     *("partial-poisson", "partial-chain", "setting-N", "setting-P", "setting-ffhq/N"),
+    *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3", "task-N-L", "task-UNAP"),
     *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3"),
+    *("local", "local-drop", "imaging", "imaging-file", "imaging-local"),
 }
 """What is not differentiable."""
 
@@ -427,7 +484,14 @@ def test_linear_degradations_are_linear_and_have_their_adjoint(name: str) -> Non
 
 
 def test_some_degradations_are_linear() -> None:
-    assert {"blur-zeros", "learned-blur", "constant-blur", "downsample-area"} <= set(LINEAR)
+    assert {
+        "blur-zeros",
+        "learned-blur",
+        "constant-blur",
+        "downsample-area",
+        "dropped",
+        "strokes",
+    } <= set(LINEAR)
     assert not set(LINEAR) & {"gaussian-noise", "jpeg", "read-shot"}
 
 
@@ -496,6 +560,14 @@ def _weak(d: Degradation[Any]) -> tuple[Degradation[Any], Params]:
     return d, _draw(d, 3)
 
 
+def _median(d: Degradation[Any]) -> tuple[Degradation[Any], Params]:
+    """Draws the middle of every law."""
+    params = _draw(d, 3)
+    return d, params.replace_tensors(
+        {n: torch.full_like(t, 0.5) if n == "u" else t for n, t in params.tensors().items()}
+    )
+
+
 NOTHING = ResNetGenerator.Config(latent=5, channels=(6, 4), image_channels=6, output_gain=0.0)
 ZERO: dict[str, Callable[[], tuple[Degradation[Any], Params]]] = {
     "identity": lambda: _weak(Identity()),
@@ -505,7 +577,14 @@ ZERO: dict[str, Callable[[], tuple[Degradation[Any], Params]]] = {
     "gaussian": lambda: _weak(Blur(GaussianLaw((0.0, 0.0)))),
     "anisotropic": lambda: _weak(Blur(AnisotropicGaussianLaw((0.0, 0.0), size=9))),
     "motion": lambda: _weak(Blur(MotionLaw(length=0.0))),
+    "gaussian-blur": lambda: _weak(GaussianBlur((0.0, 0.0))),
+    "shake": lambda: _weak(Shake(ShakeLaw((0.0, 0.0)))),
+    "contrast": lambda: _weak(Contrast((1.0, 1.0))),
+    "local": lambda: _zeroed(Local(), ("mask",)),
     "gaussian-noise": lambda: _weak(GaussianNoise((0.0, 0.0))),
+    "differentiable-poisson": lambda: _median(DifferentiablePoissonNoise((20.0, 20.0))),
+    "dropped": lambda: _weak(DroppedPixels(0.0)),
+    "strokes": lambda: _weak(StrokeMask(0)),
     "read-shot": lambda: _zeroed(ReadShotNoise(), ("sigma_read", "sigma_shot")),
     "partial-jpeg": lambda: _weak(Partial(JPEG(), 0.0)),
     "partial-blur": lambda: _weak(Partial(Blur(DiskLaw()), 0.0)),
@@ -539,6 +618,8 @@ def test_weak_damage_tends_to_none(zero: float) -> None:
         Blur(GaussianLaw((3 * zero, 3 * zero))),
         GaussianNoise((zero, zero)),
         PoissonNoise((zero**-2, zero**-2)),
+        DifferentiablePoissonNoise((zero**-2, zero**-2)),
+        DroppedPixels(zero**2),
     ):
         error = (d(x, _draw(d, 3)) - x).square().mean().sqrt()
         assert error < 1.5 * zero
@@ -611,6 +692,10 @@ def test_a_chain_clamps_before_jpeg_and_at_its_end_and_nowhere_else() -> None:
         (lambda: Partial(Identity(), 1.5), "probability=1.5"),
         (lambda: GaussianNoise((0.2, 0.1)), r"sigma=\(0.2, 0.1\)"),
         (lambda: PoissonNoise((0.0, 1.0)), r"gain=\(0.0, 1.0\)"),
+        (lambda: DifferentiablePoissonNoise((2.0, 1.0)), r"gain=\(2.0, 1.0\)"),
+        (lambda: DroppedPixels(-0.1), "probability=-0.1"),
+        (lambda: StrokeMask(-1), "count=-1 is no number of strokes"),
+        (lambda: StrokeMask(1, 0.0), "width=0.0; give the brush's share"),
         (lambda: DiskLaw((2.0, 1.0)), r"radius=\(2.0, 1.0\)"),
         (lambda: GaussianLaw((-1.0, 1.0)), r"sigma=\(-1.0, 1.0\)"),
         (lambda: AnisotropicGaussianLaw((2.0, 1.0)), r"sigma=\(2.0, 1.0\)"),
@@ -643,9 +728,9 @@ def _concrete(cls: type) -> Iterator[type]:
 
 
 def test_every_degradation_is_in_the_matrix() -> None:
-    found = set(_concrete(Degradation)) - {Differentiable, Linear}
+    found = set(_concrete(Degradation)) - {Differentiable, Linear, Encoder}
     assert {type(_make(name)) for name in MATRIX} == found
-    assert {c.__name__ for c in found} - {"Fixed"} == set(DEGRADATIONS)
+    assert {c.__name__ for c in found} - {"Coded", "Fixed"} == set(DEGRADATIONS)
 
 
 def test_every_kernel_law_is_in_the_matrix() -> None:

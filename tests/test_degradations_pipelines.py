@@ -21,6 +21,7 @@ from blemish.degradations import (
     RealESRGANParams,
     pipeline,
 )
+from blemish.degradations.pipelines import SHRINKING
 from blemish.functional.kernels import centroid, delta
 from blemish.functional.random import generator_for, generators_for, rand
 from blemish.types import Params
@@ -332,11 +333,18 @@ def test_the_summary_tells_what_was_drawn(model: type[Any]) -> None:
 # By name
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", SHRINKING)
 def test_a_name_has_the_scale_4_or_the_one_it_says(name: str) -> None:
-    assert pipeline(name).config == PIPELINES[name](scale=4)
-    assert pipeline(f"{name}:1").config == PIPELINES[name](scale=1)
+    assert pipeline(name).config == SHRINKING[name](scale=4) == PIPELINES[name]
+    assert pipeline(f"{name}:1").config == SHRINKING[name](scale=1)
     assert pipeline(f"{name}:3").scale == 3
+
+
+@pytest.mark.parametrize("name", sorted(set(PIPELINES) - set(SHRINKING)))
+def test_the_others_keep_the_size(name: str) -> None:
+    assert pipeline(name).scale == 1
+    with pytest.raises(ValueError, match=f"{name} keeps the size; write {name} alone"):
+        pipeline(f"{name}:1")
 
 
 @pytest.mark.parametrize(

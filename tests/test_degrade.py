@@ -138,10 +138,22 @@ def test_a_learned_degradation_damages_a_folder(clean: Path, tmp_path: Path) -> 
     assert not torch.equal(pixels(out / "a.png"), pixels(clean / "a.png"))
 
 
+@pytest.mark.parametrize(("name", "size"), [("task:U-S", 6), ("task:NP", 24), ("task:UNAP", 3)])
+def test_a_named_task_damages_a_folder(clean: Path, tmp_path: Path, name: str, size: int) -> None:
+    degrade.run(name, str(clean), tmp_path / "out", **ARGUMENTS)
+    assert pixels(tmp_path / "out/sub/c.png").shape == (size, size, 3)
+    drawn = json.loads((tmp_path / "out/params.jsonl").read_text().splitlines()[0])["drawn"]
+    assert ("summary.covered" in drawn) == ("P" in name)
+    assert ("summary.dropped" in drawn) == ("N" in name)
+    # Masks and noise follow from the seed.
+    assert all(isinstance(value, float) for value in drawn.values())
+
+
 @pytest.mark.parametrize(
     ("what", "output", "message"),
     [
         ("setting:Z", "out", "unknown setting 'Z'"),
+        ("task:Z", "out", "unknown task 'Z'"),
         ("nowhere", "out", "is no degradation"),
         ("setting:N", "one.png", "the input has 4"),
         ("setting:N", "one.jpg", "written as PNG"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blemish import artefacts
 from blemish.commands import inspect, report
+from blemish.data import Images
 from blemish.degradations import LearnedBlur, setting
 from blemish.evaluation import (
     Column,
@@ -25,7 +26,9 @@ from blemish.evaluation import (
     report_page,
 )
 from blemish.evaluation.walks import steps, walks
-from blemish.functional.random import generator_for
+from blemish.functional.random import generator_for, rand
+from blemish.recipes import configure
+from blemish.runs import change, start
 from blemish.training.grids import save_grid
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""
@@ -400,3 +403,21 @@ def test_artefact_without_a_size_is_drawn_for_small_colour_images(tmp_path: Path
     assert document["shape"] == [3, 32, 32]
     assert document["seed"] == 4
     assert document["learned"]["summary"]["kernel_sum"]["mean"] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_that_learns_damage_alone_has_a_report(tmp_path: Path) -> None:
+    config = change(
+        configure("universal", "tiny"),
+        {
+            "data.size": "16",
+            "data.random_crop": "false",
+            "training.images": "32",
+            "training.batch": "8",
+        },
+    )
+    x = (rand((8, 3, 16, 16), generator_for("clean")) * 255).to(torch.uint8)
+    start(config, tmp_path / "run", device="cpu", silent=True, images=Images(x))
+    report.run(tmp_path / "run", out=None)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "It learned to read damage off images" in text
+    assert "redegraded images after 32 training images" in text

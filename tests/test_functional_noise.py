@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from blemish.functional.noise import (
     gaussian_noise,
+    normal_counts,
     poisson_of_levels,
     poisson_quantile,
     read_shot,
@@ -143,3 +144,69 @@ def test_poisson_of_levels_is_the_quantile(peak: int) -> None:
     count = poisson_of_levels(u, level, peak)
     assert (count.dtype, count.shape) == (u.dtype, u.shape)
     assert torch.equal(count, poisson_quantile(u, level.double() * peak / 255))
+
+
+@pytest.mark.parametrize("gain", [6.0, 24.0, 96.0])
+@pytest.mark.parametrize("level", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_normal_counts_have_the_moments_of_clipped_normal_numbers(
+    gain: float, level: float
+) -> None:
+    # Evenly spaced numbers instead of random ones: the mean over them is an integral.
+    u = ((torch.arange(N, dtype=torch.float64) + 0.5) / N).reshape(1, 1, 1, N)
+    y = normal_counts(torch.full_like(u, level), torch.tensor([gain]), u)
+    s = math.sqrt(level / gain) or 1e-12
+    low, high = (0 - level) / s, (1 - level) / s
+    normal_law = torch.distributions.Normal(0.0, 1.0)
+
+    def cdf(t: float) -> float:
+        return float(normal_law.cdf(torch.tensor(t, dtype=torch.float64)))
+
+    def pdf(t: float) -> float:
+        return math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+
+    inside = cdf(high) - cdf(low)
+    # E clip(x + s z) = x P(inside) + s (phi(low) - phi(high)) + P(above)
+    mean = level * inside + s * (pdf(low) - pdf(high)) + 1 - cdf(high)
+    assert_close(float(y.mean()), mean, rtol=0, atol=1e-5)
+    assert y.min() >= 0
+    assert y.max() <= 1
+
+
+@pytest.mark.parametrize("gain", [6.0, 24.0, 400.0])
+def test_normal_counts_are_near_the_counts_of_the_same_numbers(gain: float) -> None:
+    shape = (1, 1, 200, 200)
+    x = 0.1 + 0.4 * torch.rand(shape, generator=generator(), dtype=torch.float64)
+    u = torch.rand(shape, generator=generator(1), dtype=torch.float64)
+    counts = (poisson_quantile(u, gain * x) / gain).clamp(max=1)
+    normal_ones = normal_counts(x, torch.tensor([gain]), u)
+    # Half a step of a count in the middle, a bit more in the tails.
+    assert (counts - normal_ones).abs().quantile(0.95) < 1.2 / gain
+    assert abs(counts.mean() - normal_ones.mean()) < 0.1 / gain
+    errors = torch.stack([(counts - x).flatten(), (normal_ones - x).flatten()])
+    assert torch.corrcoef(errors)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("signal_gradient", [False, True])
+def test_normal_counts_hand_gradients_on_where_they_clip(signal_gradient: bool) -> None:
+    x = torch.tensor([1.0, 0.01, 0.25, 0.0], dtype=torch.float64).reshape(1, 1, 1, 4)
+    u = torch.tensor([0.99, 0.01, 0.9, 0.3], dtype=torch.float64).reshape(1, 1, 1, 4)
+    x.requires_grad_()
+    y = normal_counts(x, torch.tensor([4.0]), u, signal_gradient=signal_gradient)
+    assert y.flatten()[[0, 1, 3]].tolist() == [1.0, 0.0, 0.0]
+    # No clamp of a chain behind it takes the gradient away.
+    (gradient,) = torch.autograd.grad(y.clamp(0, 1).sum(), x)
+    slope = torch.ones(4, dtype=torch.float64)
+    if signal_gradient:
+        # d/dx (x + sqrt(x / g) z) = 1 + z / (2 sqrt(x g)), and 1 in the dark.
+        lit = x.detach().flatten()[:3]
+        slope[:3] += torch.special.ndtri(u.flatten()[:3]) / (2 * (4 * lit).sqrt())
+    assert_close(gradient.flatten(), slope)
+
+
+def test_normal_counts_of_no_probability_are_finite() -> None:
+    u = torch.tensor([0.0, 1 - 2.0**-24]).reshape(1, 1, 1, 2).requires_grad_()
+    x = torch.full((1, 1, 1, 2), 0.5, requires_grad=True)
+    y = normal_counts(x, torch.tensor([1e4]), u)
+    # The 2^-24 quantiles of a normal number are 5.3 deviations away.
+    assert_close(y.flatten(), torch.tensor([0.5 - 0.0379, 0.5 + 0.0378]), rtol=0, atol=1e-3)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), (x, u)))

@@ -10,7 +10,7 @@ import pytest
 
 from blemish import __main__ as launcher
 from blemish.__main__ import ALLOCATOR, HEAVY, allocator_environment
-from blemish.cli import COMMANDS
+from blemish.dispatch import COMMANDS
 
 TRAIN = ("train", "gan", "--data", "glyphs")
 

@@ -19,11 +19,17 @@ from blemish.configuration import decode, encode
 from blemish.functional.random import generator_for, randn
 from blemish.networks import (
     KINDS,
+    Critic,
+    FactorisedDensity,
+    GlobalEncoder,
+    LocalEncoder,
     PackedTranslator,
+    Redegrader,
     ResBlock,
     ResNetDiscriminator,
     ResNetGenerator,
     RRDBNet,
+    StyleGenerator,
     Translator,
     TwoHeads,
     UNetDiscriminator,
@@ -34,7 +40,42 @@ from blemish.networks import (
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 G, D, T = ResNetGenerator.Config, ResNetDiscriminator.Config, TwoHeads.Config
-R, V = RRDBNet.Config, VGGDiscriminator.Config
+R, S, V = RRDBNet.Config, StyleGenerator.Config, VGGDiscriminator.Config
+
+GE, LE, RD = GlobalEncoder.Config, LocalEncoder.Config, Redegrader.Config
+TOLD: dict[str, int] = {"condition": 4, "embedding": 3, "local": 2, "ratio": 2}
+
+
+class Price(nn.Module):
+    """A density as a network."""
+
+    def __init__(self, density: FactorisedDensity) -> None:
+        super().__init__()
+        self.density = density
+
+    def forward(self, e: Tensor) -> Tensor:
+        """Returns the prices of numbers."""
+        return self.density.bits(e)
+
+
+class Told(nn.Module):
+    """A redegrader that is told what follows from the image; its last layer does something."""
+
+    def __init__(self, config: Redegrader.Config) -> None:
+        super().__init__()
+        self.inner = config.build()
+        nn.init.normal_(self.inner.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the redegraded images."""
+        c = self.inner.config
+        H, W = c.padded(*x.shape[-2:])
+        m = x.mean(dim=(2, 3))
+        e_l = m[:, : c.local, None, None].expand(-1, -1, H // c.ratio, W // c.ratio)
+        maps = [m[:, :1, None, None].expand(-1, -1, h, w) for h, w in c.noise_shapes(H, W)]
+        y: Tensor = self.inner(x, m, e_l, maps)
+        return y
+
 
 # name: (how to make it, the shape of its input)
 MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -60,6 +101,23 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "unet-grey": (UNetDiscriminator.Config(features=2, image_channels=1).build, (3, 1, 8, 16)),
     "vgg-16": (V(side=16, features=4, hidden=5).build, (3, 3, 16, 16)),
     "vgg-32-grey": (V(side=32, features=2, image_channels=1).build, (3, 1, 32, 32)),
+    "critic": (Critic.Config(side=16, features=2).build, (3, 3, 16, 16)),
+    "critic-pairs": (Critic.Config(side=32, features=2, image_channels=6).build, (3, 6, 33, 48)),
+    "style": (S(latent=6, channels=(5, 4)).build, (3, 6)),
+    "style-noise": (S(latent=5, channels=(4, 3, 4), noise=True, image_channels=1).build, (3, 5)),
+    "global-encoder": (GE(embedding=5, width=3, kernel=5, norm=False).build, (3, 3, 19, 17)),
+    "global-encoder-norm": (
+        GE(embedding=4, width=2, kernel=3, image_channels=1).build,
+        (3, 1, 9, 7),
+    ),
+    "local-encoder": (LE(channels=2, width=3, kernel=7, norm=False).build, (3, 3, 12, 14)),
+    "local-encoder-coarse": (LE(channels=1, ratio=4, width=2, kernel=3).build, (3, 3, 8, 12)),
+    "density": (lambda: Price(FactorisedDensity.Config(channels=3).build()), (3, 3, 4)),
+    "redegrader": (lambda: Told(RD(widths=(4, 6), blocks=(1, 1), **TOLD)), (3, 3, 10, 9)),
+    "redegrader-homogeneous": (
+        lambda: Told(RD(widths=(4,), blocks=(2,), ida=False, **{**TOLD, "local": 0})),
+        (3, 3, 8, 6),
+    ),
     "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
     "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),
     "block-up": (lambda: ResBlock(4, 4, resample="up"), (3, 4, 3, 5)),
@@ -69,7 +127,14 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 # Networks whose passes in training mode leave a trace (a power iteration) or mix a batch (its statistics): what is said
 # of all holds for them in eval mode.
-EVALUATED = ("unet", "unet-grey", "vgg-16", "vgg-32-grey")
+EVALUATED = (
+    "global-encoder-norm",
+    "local-encoder-coarse",
+    "unet",
+    "unet-grey",
+    "vgg-16",
+    "vgg-32-grey",
+)
 
 # Frozen networks, whose weights are published: the metrics that read them test them.
 PUBLISHED = ("inception", "vgg", "vit")
@@ -289,7 +354,9 @@ def test_two_heads_share_their_trunk() -> None:
         D(down=(4,)),
         T(mask_bias=-2.0),
         R(scale=2, blocks=6),
+        S(latent=3, channels=(4, 2), noise=True),
         V(side=64),
+        Critic.Config(side=32, image_channels=6),
         UNetDiscriminator.Config(features=8),
         Upscaler.Config(scale=3, factor=2),
     ],
@@ -304,8 +371,12 @@ def test_configurations_survive_json(config: object) -> None:
     [
         (lambda: Upscaler.Config(scale=5), r"scale=5 is not known; choose 1, 2, 3 or 4"),
         (lambda: Upscaler.Config(factor=0), r"factor, image_channels=\(0, 3\); give positive"),
+        (lambda: S(channels=()), r"channels=\(\); give positive whole numbers, at least 1"),
+        (lambda: S(mapping=0), r"latent, image_channels, mapping=\(64, 3, 0\); give positive"),
+        (lambda: S(mapping_rate=0.0), r"mapping_rate, output_gain=\(0.0, 0.5\); give"),
         (lambda: R(blocks=0), r"features, blocks=\(64, 0\); give positive"),
         (lambda: R(growth=-1), r"growth, image_channels=\(-1, 3\); give positive"),
+        (lambda: Critic.Config(features=0), r"features, image_channels=\(0, 3\); give positive"),
         (lambda: V(hidden=0), r"features, hidden=\(64, 0\); give positive"),
         (lambda: UNetDiscriminator.Config(features=0), r"features, image_channels=\(0, 3\)"),
     ],

@@ -17,16 +17,19 @@ from pathlib import Path
 import pytest
 import torch
 from evaluation_record import make_record, write_run
+from test_evaluation_codes import make_model
 from test_evaluation_folder import damaged
 
 from blemish.commands import inspect, report
-from blemish.degradations import setting
+from blemish.degradations import Imaging, setting
 from blemish.evaluation import (
     BeforeAfter,
     Column,
     before_after_page,
+    codes_page,
     comparison_page,
     folder_page,
+    inspect_codes,
     inspect_degradation,
     inspect_folder,
     show,
@@ -121,7 +124,7 @@ def visit(text: str, folder: Path) -> Visit:
     return Visit(console, requests, done.stdout)
 
 
-PAGES = ("report", "inspect", "folder", "comparison", "before-after")
+PAGES = ("report", "inspect", "codes", "folder", "comparison", "before-after")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     columns = [Column(name, "Some words.", x, {"distance": "9"}) for name in "abcde"]
     images, y = damaged("AN", count=20), torch.rand(3, 90, 250)
     summary = {"gan": {"frechet": 2.0, "frechet_to_degraded": 1.0}}
+    damage = Imaging(Imaging.Config(strength=0.5, local=0.5))
+    codes = inspect_codes(make_model(bend=30.0), damage, count=3)
     return {
+        "codes": codes_page(codes, title="Title"),
         "report": (run / "report.html").read_text(),
         "inspect": (folder / "inspect" / "index.html").read_text(),
         "folder": folder_page(inspect_folder(images), images, command="blemish train " + "x" * 99),

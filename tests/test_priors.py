@@ -54,7 +54,30 @@ def test_half_precision_networks_give_images_in_full() -> None:
     assert_close(x, prior(z), rtol=0, atol=0.02)
 
 
-def test_every_prior_is_named_and_survives_json() -> None:
-    assert {c.__name__ for c in Prior.__subclasses__()} == set(PRIORS)
-    config = _prior().config
+def test_every_prior_is_named() -> None:
+    # Tests have priors of their own.
+    written = {c for c in Prior.__subclasses__() if c.__module__.startswith("blemish.")}
+    assert {c.__name__ for c in written} == set(PRIORS)
+
+
+@pytest.mark.parametrize("config", [_prior().config, *(PRIORS[name]() for name in PRIORS)])
+def test_configurations_survive_json(config: object) -> None:
     assert decode(json.loads(json.dumps(encode(config))), KINDS) == config
+
+
+def test_a_plain_generator_has_one_space() -> None:
+    prior = _prior()
+    assert prior.features == ()
+    z = prior.start(2, "Z", generator=generator_for("s"))
+    assert torch.equal(z, prior.latents(2, generator=generator_for("s")))
+    assert prior.widen(z, "Z", "Z") is z
+    assert torch.equal(prior.synthesize(z, "Z"), prior(z))
+    for call in (
+        lambda: prior.synthesize(z, "W"),
+        lambda: prior.map(z),
+        lambda: prior.mean_w(generator=generator_for("m"), draws=2),
+        lambda: prior.start(2, "W+", generator=generator_for("s")),
+        lambda: prior.widen(z, "Z", "W++"),
+    ):
+        with pytest.raises(ValueError, match=r"GANPrior has no space 'W\+*'; it has Z"):
+            call()

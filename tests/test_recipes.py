@@ -21,6 +21,7 @@ from blemish.degradations import (
     ConstantBlur,
     ConstantJPEG,
     Identity,
+    Imaging,
     LearnedBlur,
     LearnedJPEG,
     LearnedNoise,
@@ -29,7 +30,18 @@ from blemish.degradations import (
 from blemish.functional.kernels import disk, disk_radius
 from blemish.functional.random import generator_for, rand
 from blemish.networks import TwoHeads
-from blemish.recipes import HARDENING, PRESETS, RECIPES, RESTORATION, SIZES, configure, decode_run
+from blemish.recipes import (
+    HARDENING,
+    PRESETS,
+    RECIPES,
+    RESTORATION,
+    SIZES,
+    UNIVERSAL,
+    UNIVERSAL_SIZES,
+    configure,
+    decode_run,
+    presets_of,
+)
 from blemish.recipes.robust_gans import ROBUST_GANS
 from blemish.systems import RobustGAN
 
@@ -67,7 +79,7 @@ def test_the_familys_names_are_known() -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "preset"),
-    [(r, p) for r in RECIPES for p in (SIZES if r in HARDENING else PRESETS)],
+    [(r, p) for r in RECIPES for p in presets_of(r)],
 )
 def test_a_run_survives_json(recipe: str, preset: str) -> None:
     run = configure(recipe, preset, "N")
@@ -76,6 +88,12 @@ def test_a_run_survives_json(recipe: str, preset: str) -> None:
     if recipe in HARDENING:
         assert (run.data.setting, run.system.simulator) == (None, "setting:ffhq/N")
         assert run.data.size == SIZES[preset].crop
+        return
+    if recipe in UNIVERSAL:
+        # It is the damage, or that of the observed images of pairs.
+        assert run.data.setting == (None if recipe == "universal" else "ffhq/N")
+        assert isinstance(run.system.damage, Imaging.Config) == (recipe != "universal")
+        assert run.data.size == UNIVERSAL_SIZES[preset].crop
         return
     p = PRESETS[preset]
     # Where it damages no data it is the simulator.
@@ -360,8 +378,10 @@ def test_golden_losses_are_of_every_recipe_and_differ() -> None:
     assert set(GOLDEN) == set(RECIPES)
     last = {json.dumps(losses[-1]) for losses in GOLDEN.values()}
     assert len(last) == len(RECIPES)
-    values = [v for rows in GOLDEN.values() for row in rows for v in row.values()]
-    assert all(math.isfinite(v) and v != 0 for v in values)
+    for rows in GOLDEN.values():
+        assert all(math.isfinite(v) for row in rows for v in row.values())
+        names = {name for row in rows for name in row}
+        assert all(any(row.get(name, 0) for row in rows) for name in names)
 
 
 @pytest.mark.slow

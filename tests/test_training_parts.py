@@ -26,7 +26,7 @@ from blemish.training.ema import Averages
 from blemish.training.grids import save_grid
 from blemish.training.metrics import Meter, MetricsFile, TensorBoard, read_metrics
 from blemish.training.players import Player
-from blemish.training.processes import Team
+from blemish.training.processes import Team, assemble
 from blemish.training.progress import Progress, duration
 
 
@@ -264,3 +264,27 @@ def test_processes_share_rows_and_average_what_they_hold() -> None:
     share = team.share(torch.Generator().manual_seed(1))
     whole = torch.rand(6, 2, generator=torch.Generator().manual_seed(1))
     assert torch.equal(rand((3, 2), share), whole[3:])
+
+
+@pytest.mark.parametrize("clip", [0.5, math.inf])
+def test_a_long_gradient_is_shortened(clip: float) -> None:
+    class One(System):
+        ema_decay, image_shape, parts = 0.0, (1, None, None), {}
+        phases = (Phase("P", (Group("layer"),), 1.0, (0.0, 0.0), clip=clip),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1, bias=False)
+
+        def losses(self, phase, batch, generator, iteration):  # type: ignore[no-untyped-def]
+            return {"sum": (self.layer.weight * torch.tensor([[3.0, 4.0]])).sum()}
+
+    system = One()
+    player, seen = Player(system, system.phases[0]), []
+    player.optimizer.register_step_pre_hook(
+        lambda *_: seen.append(system.layer.weight.grad.clone())
+    )
+    player.step(lambda name: system.losses(name, None, None, 0), assemble("cpu", "32"))
+    # Of length 5.
+    expected = [3 * min(1.0, clip / 5), 4 * min(1.0, clip / 5)]
+    assert seen[0][0].tolist() == pytest.approx(expected, rel=1e-4)

@@ -9,6 +9,7 @@ written; it follows from the seed and the index.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -26,8 +27,19 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import Glyphs, Source, open_source
-from ..degradations import PIPELINES, Degradation, batch_for, degrade_batch, pipeline, setting
-from ..functional.random import generators_for
+from ..degradations import (
+    PIPELINES,
+    Coded,
+    Degradation,
+    UniversalDegradation,
+    batch_for,
+    degrade_batch,
+    pipeline,
+    setting,
+    task,
+    unpack_code,
+)
+from ..functional.random import generator_for, generators_for
 from ..photos import lies_in, write_whole
 from ..runs import Run, Which, load
 from ..training.progress import waiting
@@ -54,11 +66,12 @@ def run(
     overwrite: bool,
     skip_bad: bool,
     checkpoint: Which | None = None,
+    code: Path | None = None,
 ) -> int:
     """Damages a picture, a folder or any other source.
 
     Arguments:
-        what: ``setting:N``, ``setting:ffhq/N``, a run's folder or a degradation's.
+        what: A name that :func:`find_degradation` knows, a run's folder or a degradation's.
         source: The clean images.
         output: The folder written; a file ending in ``.png`` where the input is one picture.
         seed: The seed.
@@ -70,6 +83,7 @@ def run(
             input.
         skip_bad: Whether broken files are stepped over.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
+        code: Of a universal degradation model, the damage that ``encode`` wrote to this file; None draws some.
 
     Returns:
         0.
@@ -79,6 +93,8 @@ def run(
         FileExistsError: If the output exists and may not be replaced.
     """
     degradation = find_degradation(what, checkpoint, tell=print)
+    if code is not None:
+        degradation, what = _coded(degradation, what, code)
     with waiting("reading images") as tell:
         images = open_source(source, mixed=True, skip_bad=skip_bad, progress=tell)
     single = output.suffix.lower() in _PICTURES
@@ -127,7 +143,8 @@ def find_degradation(
     """Returns a degradation by name.
 
     Arguments:
-        what: ``setting:N``, ``setting:ffhq/N``, a published model as ``bsrgan:2``, a run's folder or a degradation's.
+        what: ``setting:N``, ``setting:ffhq/N``, a task as ``task:U-XS``, a pipeline as ``imaging`` or ``bsrgan:2``, a
+            run's folder or a degradation's.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
         tell: Is told which checkpoint of a run it is.
 
@@ -136,12 +153,15 @@ def find_degradation(
     """
     if what.startswith("setting:"):
         return setting(what.removeprefix("setting:"))
+    if what.startswith("task:"):
+        return task(what.removeprefix("task:"))
     if what.partition(":")[0] in PIPELINES:
         return pipeline(what)
     if not Path(what).is_dir():
         raise ValueError(
             f"{what!r} is no degradation; give setting:A to setting:T, setting:ffhq/A to setting:ffhq/T, "
-            f"one of {', '.join(PIPELINES)} (and a scale, as bsrgan:2), or the folder of a run or a degradation"
+            f"task:U-XS to task:UNAP, one of {', '.join(PIPELINES)} (and a scale, as bsrgan:2), or the folder of a run "
+            "or a degradation"
         )
     found = load(what, checkpoint)
     if isinstance(found, Run) and tell is not None:
@@ -150,6 +170,20 @@ def find_degradation(
     if not isinstance(degradation, Degradation):
         raise ValueError(f"{what} holds a {type(degradation).__name__}, which damages nothing")
     return degradation
+
+
+def _coded(degradation: Degradation[Any], what: str, code: Path) -> tuple[Coded, str]:
+    """Returns a model with the code in a file, and how the two are called in the list of parameters."""
+    if not isinstance(degradation, UniversalDegradation):
+        raise ValueError(
+            f"{what} has no codes; leave --code out, or give a run of the recipe universal"
+        )
+    data = code.read_bytes()
+    try:
+        found = unpack_code(degradation, data, generator=generator_for("unused"))
+    except ValueError as error:
+        raise ValueError(f"{code}: {error}") from None
+    return Coded(degradation, found.params), f"{what}#{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -228,7 +262,7 @@ def _check_apart(source: str, output: Path, params: Path) -> None:
     """Refuses to write over, into or around the input: clean originals have no second copy."""
     given = Path(source).expanduser()
     if not given.exists():
-        given = Path(re.sub(":(train|test)$", "", source)).expanduser()
+        given = Path(re.sub(":(train|test|observed|clean)$", "", source)).expanduser()
     if not given.exists():
         return
     advice = "the clean originals could be lost; choose a place outside of the input"

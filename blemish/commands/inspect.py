@@ -11,20 +11,23 @@ from torch import nn
 
 from .. import artefacts
 from ..data import open_source
-from ..degradations import Degradation, LearnedNoise
+from ..degradations import Degradation, Imaging, LearnedNoise, UniversalDegradation
 from ..evaluation import (
+    CodeFindings,
     Findings,
     FolderFindings,
     check_replaceable,
+    codes_page,
     damaged_specimen,
     folder_page,
+    inspect_codes,
     inspect_degradation,
     inspect_folder,
     inspect_page,
 )
 from ..recipes import PRESETS
 from ..runs import Run, Which, load
-from ..systems import ANDNet
+from ..systems import ANDNet, Universal, UniversalPairs
 from ..training.progress import waiting
 
 __all__ = ["run", "train_command"]
@@ -32,10 +35,20 @@ __all__ = ["run", "train_command"]
 DRAWS = 1000
 """The number of draws from a degradation."""
 
+CODES = 64
+"""The number of damaged pictures whose codes a universal degradation model reads."""
+
 IMAGES = 500
 """The number of images that are measured."""
 
 _SEED = "Seed of the run"
+
+_TITLE = "What a universal degradation model reads and does"
+
+_WHAT = (
+    "The model reads the damage of a picture as a code, an embedding of the whole and a map of its places, and puts it "
+    "onto another picture."
+)
 
 _SHAPE = (3, 32, 32)
 """The images that a degradation without a size of its own is drawn for."""
@@ -43,7 +56,10 @@ _SHAPE = (3, 32, 32)
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is inspected; its shape is that of the images it was learned on, where it has one."""
+    """What is inspected; its shape is that of the images it was learned on, where it has one.
+
+    The damage is the law that a universal degradation model is tried with; None is that of artefacts.
+    """
 
     degradation: Degradation[Any]
     shape: tuple[int, int, int] | None
@@ -52,6 +68,7 @@ class _Subject:
     lead: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     other: Degradation[Any] | None = None
+    damage: Degradation[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +95,8 @@ def run(
         out: The folder written.
         seed: The seed of the draws, or of the sample of the images.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
-        count: The number of draws, or the largest number of images measured; None means 1000 or 500.
+        count: The number of draws, of codes that a universal degradation model reads, or the largest number of
+            images measured; None means 1000, 64 or 500.
         skip_bad: Whether broken images are stepped over.
         against: The folder of a run or of a degradation that is compared with; None means the truth
             where it is known.
@@ -98,9 +116,11 @@ def run(
     page_file, findings_file = out / "index.html", out / "findings.json"
     for file in (page_file, findings_file):
         check_replaceable(file, page=page_file)
-    found: Findings | FolderFindings
+    found: Findings | FolderFindings | CodeFindings
     if subject is None:
         page, found = _inspect_images(what, count or IMAGES, seed, skip_bad=skip_bad)
+    elif isinstance(subject.degradation, UniversalDegradation):
+        page, found = _inspect_universal(subject, subject.degradation, count or CODES, seed)
     else:
         page, found = _inspect_subject(subject, count or DRAWS, seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -181,6 +201,18 @@ def _inspect_subject(subject: _Subject, count: int, seed: int) -> tuple[str, Fin
     return page, findings
 
 
+def _inspect_universal(
+    subject: _Subject, model: UniversalDegradation, count: int, seed: int
+) -> tuple[str, CodeFindings]:
+    damage = subject.damage or Imaging(Imaging.Config(strength=0.5, local=0.5))
+    with waiting("reading codes") as tell:
+        findings = inspect_codes(
+            model, damage, count=count, seed=seed, progress=lambda done: tell(done, count)
+        )
+    page = codes_page(findings, title=subject.title, lead=subject.lead, facts=subject.facts)
+    return page, findings
+
+
 def _is_images(
     what: str, *, checkpoint: Which | None, against: Path | None, skip_bad: bool
 ) -> bool:
@@ -217,6 +249,12 @@ def _subject(folder: Path, checkpoint: Which | None) -> _Subject:
 
 def _against(subject: _Subject, folder: Path, other: _Subject, against: Path) -> _Subject:
     """Returns a subject that is compared with another one instead of the truth."""
+    for side, name in ((subject, folder), (other, against)):
+        if isinstance(side.degradation, UniversalDegradation):
+            raise ValueError(
+                f"{name} is a universal degradation model, whose codes mean nothing to another one; leave --against out "
+                "and inspect each by itself"
+            )
     lead = (
         f"First: {folder}. Second: {against}. What they do not share is chance, or comes from what they were not "
         "given in common; neither is the truth."
@@ -248,6 +286,9 @@ def _of_artefact(folder: Path) -> _Subject:
     if not isinstance(part, Degradation):
         raise ValueError(f"{folder} holds a {type(part).__name__}; give a run or a degradation")
     facts = {"Degradation": folder.name}
+    if isinstance(part, UniversalDegradation):
+        lead = f"{_WHAT} It is tried with drawn pictures and damage that photographs commonly have."
+        return _Subject(part, None, title=_TITLE, lead=lead, facts=facts)
     return _Subject(part, _shape(part), lead="A degradation, by itself.", facts=facts)
 
 
@@ -267,6 +308,8 @@ def _of_run(run: Run) -> _Subject:
     side = config.data.size or PRESETS["photos"].size
     made = (run.parts / "prior").is_dir()
     shape = run.prior.shape if made else (config.data.channels, side, side)
+    if isinstance(config.system, Universal.Config):
+        return _of_universal(config.system, degradation, facts)
     if isinstance(config.system, ANDNet.Config):
         lead = (
             f"Perturbations at random, as far from the identity as the worst ones that {config.recipe} was trained "
@@ -281,6 +324,16 @@ def _of_run(run: Run) -> _Subject:
     lead = f"{config.recipe} saw damaged images alone. This is the damage it came up with{beside}."
     title = f"What {config.recipe} learned about the damage"
     return _Subject(degradation, shape, truth, title, lead, facts)
+
+
+def _of_universal(
+    system: Universal.Config, model: Degradation[Any], facts: dict[str, str]
+) -> _Subject:
+    # Of real pairs the law is not known.
+    given = None if isinstance(system, UniversalPairs.Config) else system.damage.build()
+    told = "damage that photographs commonly have" if given is None else "the damage of its run"
+    lead = f"{_WHAT} It is tried with drawn pictures and {told}."
+    return _Subject(model, None, title=_TITLE, lead=lead, facts=facts, damage=given)
 
 
 def _shape(degradation: nn.Module) -> tuple[int, int, int] | None:

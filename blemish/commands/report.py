@@ -7,6 +7,7 @@ from pathlib import Path
 from ..configuration import encode
 from ..degradations import Identity
 from ..evaluation import Record, check_replaceable, report_page
+from ..recipes import UNIVERSAL
 from ..runs import Run, Which, load
 from ..training.progress import waiting
 
@@ -32,7 +33,10 @@ def run(run: Path, *, out: Path | None, checkpoint: Which | None = None) -> int:
     if not isinstance(loaded, Run):
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
     there = {part for part in ("prior", "degradation", "restorer") if (run / part).is_dir()}
-    if "restorer" not in there and not {"prior", "degradation"} <= there:
+    whole = "restorer" in there or {"prior", "degradation"} <= there
+    if loaded.config.recipe in UNIVERSAL:
+        whole = "degradation" in there
+    if not whole:
         raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")
     out = out or run / "report.html"
     check_replaceable(out, page=out)

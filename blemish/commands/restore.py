@@ -13,9 +13,6 @@ Grey pictures and restorers of RGB go together, and the other way round (:mod:`b
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,16 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data.files import picture_names
 from ..evaluation import BeforeAfter, Shown, before_after_page, check_replaceable, show
 from ..functional.resample import repeated
 from ..photos import (
-    FORMATS,
-    VIDEOS,
-    NotEnoughMemory,
     Picture,
     deviation,
-    lies_in,
     read_picture,
     restore_tiled,
     restore_video,
@@ -46,13 +38,12 @@ from ..restorers import Restorer
 from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
 from ..training.processes import find_device
-from ..training.progress import Tell, waiting
+from ..training.progress import Tell
+from .pictures import Job, Tally, find_jobs, is_video, work
 
 __all__ = ["find_restorer", "run"]
 
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 _SHOWN = 24  # pictures on a page
-_SHARES = 1000  # of a picture, for the bar
 
 
 def run(
@@ -88,27 +79,21 @@ def run(
         OSError: If a file cannot be read or there is no space left.
     """
     place = find_device(device)
-    jobs = _jobs(source, output, in_place=in_place)
+    jobs = find_jobs(source, output, in_place=in_place)
     if page is not None:
         check_replaceable(page, page=page)
     restorer = _on(find_restorer(what, checkpoint, tell=print), place)
     worker = _Worker(restorer, place, tile, shows=0 if page is None else _SHOWN)
-    tally = _Tally(len(jobs), output or source, in_place=in_place)
-    again = overwrite or in_place
-    try:
-        with waiting("restoring") as tell:
-            for number, job in enumerate(jobs):
-                _attempt(job, worker, tally, _share(tell, number, len(jobs)), again=again)
-    except KeyboardInterrupt:
-        tally.report()
-        print(f"error: stopped {tally.so_far()}", file=sys.stderr)
-        return 130
+    tally = Tally(len(jobs), output or source, in_place=in_place)
+    code = work(jobs, worker, tally, "restoring", again=overwrite or in_place)
+    if code == 130:
+        return code
     if page is not None:
-        _write_page(page, worker.shown, what, tally.restored)
+        _write_page(page, worker.shown, what, tally.done)
     if source.is_file() and tally.failed:
         raise ValueError(f"{source}: {tally.failed[0][1]}")
     tally.report()
-    return 1 if tally.failed else 0
+    return code
 
 
 def find_restorer(
@@ -140,15 +125,6 @@ def find_restorer(
     return found
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A picture to restore: its name, where it is read, where it is written."""
-
-    name: str
-    source: Path
-    target: Path
-
-
 @dataclass
 class _Worker:
     """A restorer on its device, and the side of tiles that memory has allowed so far."""
@@ -160,6 +136,15 @@ class _Worker:
     measured: bool = False
     shows: int = 0
     shown: list[Shown] = field(default_factory=list)
+
+    def carry_out(self, job: Job, progress: Tell) -> tuple[str, ...]:
+        """Restores a picture or a video, and returns what is not kept of it."""
+        if is_video(job.source):
+            restore_video(self.restore_frame, job.source, job.target, progress)
+            return ()
+        picture = read_picture(job.source)
+        lost = write_picture(self.restore(picture, progress, job.name), job.target)
+        return (*picture.notes, *lost)
 
     def restore(self, picture: Picture, progress: Tell, name: str = "") -> Picture:
         """Restores the colours of a picture, and enlarges its alpha if the restorer enlarges."""
@@ -205,71 +190,6 @@ class _Worker:
         )
 
 
-@dataclass
-class _Tally:
-    """What became of the pictures."""
-
-    total: int
-    output: Path
-    in_place: bool
-    restored: int = 0
-    skipped: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def so_far(self) -> str:
-        """Returns how many are done, and how to go on."""
-        done = f"after {self.restored} of {self.total} pictures"
-        if self.in_place:
-            return f"{done}, the first in the order of names; the same command would restore them again"
-        return f"{done}; the same command goes on"
-
-    def report(self) -> None:
-        """Prints what there is to say, and the numbers."""
-        lines = [*self.notes, *(f"failed {name}: {reason}" for name, reason in self.failed)]
-        counts = [f"restored {self.restored}"]
-        if self.skipped:
-            counts.append(f"skipped {self.skipped} that are there (--overwrite restores them)")
-        if self.failed:
-            counts.append(f"failed {len(self.failed)}")
-        summary = f"{', '.join(counts)} of {self.total} pictures, to {self.output}"
-        print("\n".join((*lines, summary)))
-
-
-def _attempt(job: _Job, worker: _Worker, tally: _Tally, progress: Tell, *, again: bool) -> None:
-    """Restores one picture, and counts what became of it.
-
-    Raises:
-        OSError: If there is no space left.
-    """
-    try:
-        if not _is_wanted(job, in_place=tally.in_place, again=again):
-            tally.skipped += 1
-            return
-        notes = _restored(job, worker, progress)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise OSError(f"{job.target}: {error.strerror}; stopped {tally.so_far()}") from error
-        tally.failed.append((job.name, error.strerror or str(error)))
-    except (ValueError, NotEnoughMemory, MemoryError) as error:
-        tally.failed.append((job.name, " ".join(str(error).split()) or "not enough memory"))
-    else:
-        tally.restored += 1
-        tally.notes += [f"{job.name}: {note}" for note in notes]
-    tally.notes += worker.notes
-    worker.notes.clear()
-
-
-def _restored(job: _Job, worker: _Worker, progress: Tell) -> tuple[str, ...]:
-    """Restores a picture or a video, and returns what is not kept of it."""
-    if _is_video(job.source):
-        restore_video(worker.restore_frame, job.source, job.target, progress)
-        return ()
-    picture = read_picture(job.source)
-    lost = write_picture(worker.restore(picture, progress, job.name), job.target)
-    return (*picture.notes, *lost)
-
-
 def _write_page(page: Path, shown: list[Shown], what: str, restored: int) -> None:
     """Writes the page of the pictures before and after."""
     if not shown:
@@ -289,74 +209,7 @@ def _unit(pixels: Tensor) -> Tensor:
     return pixels[0].float() / peak
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS
-
-
-def _is_wanted(job: _Job, *, in_place: bool, again: bool) -> bool:
-    if job.target.is_dir():
-        raise ValueError(f"{job.target} is a folder; move it")
-    if not in_place and job.target.exists() and job.target.samefile(job.source):
-        raise ValueError(
-            f"{job.target} is the input itself; choose another place, or give --in-place"
-        )
-    return again or not os.path.lexists(job.target)
-
-
-def _jobs(source: Path, output: Path | None, *, in_place: bool) -> list[_Job]:
-    """Returns what there is to do; nothing is written yet."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist; give a picture or a folder of pictures")
-    output = _output(source, output, in_place=in_place)
-    if source.is_dir():
-        names = picture_names(source)
-        if not names:
-            raise ValueError(f"{source} holds no pictures; looked for {' '.join(FORMATS)}")
-        return [_Job(name, source / name, output / name) for name in names]
-    if not in_place and (output.is_dir() or not output.suffix):
-        output = output / source.name
-    kind, endings = ("videos", VIDEOS) if _is_video(source) else ("pictures", tuple(FORMATS))
-    if output.suffix.lower() not in endings:
-        raise ValueError(f"{output}: {kind} are written to names ending in {' '.join(endings)}")
-    return [_Job(source.name, source, output)]
-
-
-def _output(source: Path, output: Path | None, *, in_place: bool) -> Path:
-    """Returns where pictures are written.
-
-    Raises:
-        ValueError: If that is missing, or would write over the input unasked.
-    """
-    if in_place:
-        if output is not None and not (output.exists() and output.samefile(source)):
-            raise ValueError(
-                f"{output} is not the input {source}; leave it out, or leave out --in-place"
-            )
-        return source
-    if output is None:
-        raise ValueError(f"{source}: give OUTPUT too, or --in-place to replace the pictures")
-    if not source.is_dir():
-        return output
-    if output.is_file() or output.suffix.lower() in FORMATS:
-        raise ValueError(f"{output} is one picture, but {source} is a folder; give a folder")
-    if lies_in(output, source) or lies_in(source, output):
-        raise ValueError(
-            f"{output} and the input {source} are one folder, or one lies in the other; choose a place outside "
-            "of it, or give --in-place to replace the pictures"
-        )
-    return output
-
-
 def _on(restorer: Restorer, device: torch.device) -> Restorer:
     if isinstance(restorer, nn.Module):
         restorer.to(device)
     return restorer
-
-
-def _share(tell: Tell, number: int, total: int) -> Tell:
-    """Returns what is told of the tiles of one picture of several."""
-
-    def of_tiles(done: int, tiles: int) -> None:
-        tell(int((number + done / tiles) * _SHARES), total * _SHARES)
-
-    return of_tiles

@@ -15,10 +15,12 @@ from ..configuration import encode
 from ..degradations import Chain, Degradation, Identity, simulator
 from ..functional.jpeg import Rounding
 from ..recipes import (
+    ANY_SIZE,
     HARDENING,
     RECIPES,
-    RESTORING,
+    UNIVERSAL,
     configure,
+    with_damage,
     with_restorer,
     with_scale,
     with_simulator,
@@ -93,7 +95,7 @@ def run(
     Raises:
         ValueError: If an argument does not fit, or the run diverged; in one line.
     """
-    of_photographs = recipe == "restorer" or recipe in HARDENING
+    of_photographs = recipe == "restorer" or recipe in (*HARDENING, *UNIVERSAL)
     preset = preset or ("photos" if of_photographs else "cifar10-small")
     config = configure(recipe, preset, setting)
     config, parts = _composed(
@@ -196,6 +198,9 @@ def _composed(
     elif scale is not None:
         config = with_scale(config, scale)
     name = f"of {restorer}"
+    if degradation is not None and config.recipe in UNIVERSAL:
+        parts["damage"], _ = _simulator(degradation, config.recipe)
+        return with_damage(config, parts["damage"].config), parts
     if degradation is not None:
         parts["degradation"], name = _simulator(degradation, config.recipe)
     elif restorer is not None and not told:
@@ -249,7 +254,7 @@ def _sized(config: RunConfig, size: int | None) -> RunConfig:
     """Returns the configuration with images of another side, where the networks take any."""
     if size is None or size == config.data.size:
         return config
-    if config.recipe not in RESTORING:
+    if config.recipe not in ANY_SIZE:
         raise ValueError(
             f"--size {size} does not fit preset {config.preset!r}, whose networks make "
             f"{config.data.size}x{config.data.size} images; leave --size out or choose another preset"
@@ -302,7 +307,7 @@ def resume_command(
         place = ["--standalone"] if world == local else ["--nnodes", str(world // local)]
         words = ["torchrun", *place, "--nproc-per-node", str(local), "-m", "blemish"]
     words += ["train", config.recipe, "--data", config.data.source, "--out", str(out)]
-    size = config.data.size if config.recipe in RESTORING else None
+    size = config.data.size if config.recipe in ANY_SIZE else None
     fit = config.data.fit if config.data.fit != "none" else None
     options = {
         "--preset": config.preset,

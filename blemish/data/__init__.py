@@ -19,6 +19,7 @@ from .batches import (
 from .glyphs import Glyphs
 from .images import Preparation, decode, from_pillow, to_channels
 from .jpeg_file import JPEGFile, jpeg_file
+from .manifest import Manifest, clean_of
 from .open import open_source
 from .shrunk import SHRINK, Shrunk, shrink
 
@@ -32,6 +33,7 @@ __all__ = [
     "Images",
     "JPEGFile",
     "JoinedBatches",
+    "Manifest",
     "MemorySource",
     "Preparation",
     "Shrunk",
@@ -39,6 +41,7 @@ __all__ = [
     "StreamedImages",
     "Subset",
     "batch_indices",
+    "clean_of",
     "decode",
     "draw",
     "from_pillow",

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, final
+from typing import NoReturn, final, get_args
 
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from .glyphs import Glyphs
 from .hub import Hub, looks_like_hub_id
 from .idx import find_idx, is_idx, read_idx
 from .images import SUFFIXES, Fit, Preparation
+from .manifest import Manifest, Side
 
 __all__ = ["MEMORY", "Prepared", "open_source"]
 
@@ -42,6 +43,8 @@ Progress = Callable[[int, int], None]
 Shape = tuple[int, int, int]
 
 _GLYPHS = re.compile(r"glyphs(?::(\d+))?")
+_SIDES = get_args(Side)
+_CHOICE = re.compile(r"(.+):(train|test|observed|clean)")
 _CHUNK = 256
 _AHEAD = 32
 """Images that threads decode while others are used."""
@@ -69,9 +72,10 @@ def open_source(
 
     Arguments:
         spec: A folder of pictures (searched recursively), a picture, a ZIP file of pictures,
-            CIFAR-10 in an official form, an IDX file or a folder of them, the id of a data set on
-            the Hub, or ``glyphs`` (``glyphs:5000`` for a count). ``PATH:test`` and ``PATH:train``
-            choose the split of CIFAR-10, IDX folders and the Hub.
+            CIFAR-10 in an official form, an IDX file or a folder of them, a CSV file of pairs
+            (see :mod:`~blemish.data.manifest`), the id of a data set on the Hub, or ``glyphs``
+            (``glyphs:5000`` for a count). ``PATH:test`` and ``PATH:train`` choose the split of
+            CIFAR-10, IDX folders and the Hub, ``pairs.csv:clean`` the clean pictures of pairs.
         size: The side of the square images in pixels; None leaves them as they are.
         fit: How images of another size are made to fit: ``none``, ``crop`` or ``resize``.
         channels: 1 for grey, 3 for RGB; None means grey where all images are grey.
@@ -376,9 +380,11 @@ def _by(height: int, width: int) -> str:
 def _find(spec: str) -> Source:
     """Returns the images that a name stands for, as they are."""
     path, split = Path(spec).expanduser(), None
-    if not path.exists() and (match := re.fullmatch(r"(.+):(train|test)", spec)):
+    if not path.exists() and (match := _CHOICE.fullmatch(spec)):
         spec, split = match[1], match[2]
         path = Path(spec).expanduser()
+    if split in _SIDES and path.suffix.lower() != ".csv":
+        raise ValueError(f"{path} lists no pairs; ':{split}' is for a CSV file of pairs")
     if path.is_dir():
         return _find_folder(path, split)
     if path.is_file():
@@ -386,8 +392,8 @@ def _find(spec: str) -> Source:
     if looks_like_hub_id(spec):
         return Hub(spec, split or "train")
     raise ValueError(
-        f"{spec} does not exist; give a folder, a picture, a ZIP file, CIFAR-10 or IDX files, the id "
-        "of a data set on the Hub (owner/name), or 'glyphs'"
+        f"{spec} does not exist; give a folder, a picture, a ZIP file, CIFAR-10 or IDX files, a CSV "
+        "file of pairs, the id of a data set on the Hub (owner/name), or 'glyphs'"
     )
 
 
@@ -400,6 +406,10 @@ def _find_folder(path: Path, split: str | None) -> Source:
 
 
 def _find_file(path: Path, split: str | None) -> Source:
+    if path.suffix.lower() == ".csv":
+        if split not in _SIDES:
+            path = _without_split(path, split)
+        return Manifest(path, "clean" if split == "clean" else "observed")
     if path.suffix.lower() in SUFFIXES:
         return Folder(_without_split(path, split))
     if is_batch(path.name) or (not is_idx(path) and tarfile.is_tarfile(path)):
@@ -410,7 +420,7 @@ def _find_file(path: Path, split: str | None) -> Source:
         return Archive(_without_split(path, split))
     raise ValueError(
         f"{path} is of an unknown kind; allowed are pictures ({' '.join(sorted(SUFFIXES))}), ZIP files "
-        "of pictures, CIFAR-10 batches or their .tar.gz, and IDX files of images"
+        "of pictures, CSV files of pairs, CIFAR-10 batches or their .tar.gz, and IDX files of images"
     )
 
 

@@ -9,7 +9,7 @@ and applying them are two calls:
     y = d(x, params)                               # a function of x and params alone
 
 What else it can do is said by its type, and the property tests key on these types:
-:class:`Differentiable`, :class:`Linear`.
+:class:`Differentiable`, :class:`Linear`, :class:`Encoder`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..functional.random import Randomness
 from ..types import Params, Shape
 
-__all__ = ["Degradation", "Differentiable", "Linear"]
+__all__ = ["Degradation", "Differentiable", "Encoder", "Linear"]
 
 P = TypeVar("P", bound=Params)
 
@@ -84,4 +84,20 @@ class Linear(Differentiable[P]):
         Arguments:
             y: Observed images, with shape (B, C, H / scale, W / scale).
             params: What :meth:`sample` drew.
+        """
+
+
+class Encoder(Degradation[P]):
+    """A degradation whose parameters can be read off an image that it befell."""
+
+    @abc.abstractmethod
+    def encode(self, y: Tensor, *, generator: Randomness) -> P:
+        """Reads parameters off images; what no image tells, such as its noise, is drawn.
+
+        Arguments:
+            y: Observed images in [0, 1], with shape (B, C, H, W).
+            generator: The source of randomness.
+
+        Returns:
+            Parameters for images of this shape.
         """

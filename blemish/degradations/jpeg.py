@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..functional.jpeg import Chroma, Rounding, Subsampling, Table, jpeg, pillow_jpeg
 from ..functional.random import Randomness
+from ..functional.stages import to_8_bits
 from ..types import Params, Shape
 from .base import Degradation, Differentiable
 from .laws import QualityLaw
@@ -81,6 +82,8 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
         rounding: How coefficients are rounded; see :func:`~blemish.functional.jpeg.jpeg`.
         table: The tables, libjpeg's ``integer`` ones or ``continuous`` ones.
         chroma: How subsampled colour is enlarged.
+        eight_bits: Whether pixels are rounded to 8 bits before and after, as a file's are; gradients pass straight
+            through.
     """
 
     needs_range = True
@@ -94,6 +97,7 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
         rounding: Rounding = "cubic"
         table: Table = "integer"
         chroma: Chroma = "bilinear"
+        eight_bits: bool = False
 
         def build(self) -> DifferentiableJPEG:
             """Makes the degradation."""
@@ -103,6 +107,7 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
                 rounding=self.rounding,
                 table=self.table,
                 chroma=self.chroma,
+                eight_bits=self.eight_bits,
             )
 
     def __init__(
@@ -113,10 +118,11 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
         rounding: Rounding = "cubic",
         table: Table = "integer",
         chroma: Chroma = "bilinear",
+        eight_bits: bool = False,
     ) -> None:
         super().__init__()
         self.config = DifferentiableJPEG.Config(
-            law or QualityLaw(), subsampling, rounding, table, chroma
+            law or QualityLaw(), subsampling, rounding, table, chroma, eight_bits
         )
 
     def sample(self, shape: Shape, *, generator: Randomness) -> JPEGParams:
@@ -125,7 +131,11 @@ class DifferentiableJPEG(Differentiable[JPEGParams]):
 
     def forward(self, x: Tensor, params: JPEGParams) -> Tensor:
         """Compresses and decompresses images of shape (B, C, H, W)."""
-        return compress(x, params.quality, self.config)
+        if not self.config.eight_bits:
+            return compress(x, params.quality, self.config)
+        # In float32, whatever x is: coefficients of 8-bit pixels are often exact halves, which the last bit decides.
+        y = compress(_rounded(x).float(), params.quality, self.config)
+        return _rounded(y).to(x.dtype)
 
 
 def compress(x: Tensor, quality: Tensor, codec: Any) -> Tensor:
@@ -144,3 +154,8 @@ def compress(x: Tensor, quality: Tensor, codec: Any) -> Tensor:
         table=codec.table,
         chroma=codec.chroma,
     )
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Rounds to 8 bits, with the derivative 1."""
+    return to_8_bits(x).detach() + (x - x.detach())

@@ -26,6 +26,7 @@ from ..functional.kernels import anisotropic_gaussian, disk, gaussian
 from ..functional.motion import motion_draws, motion_kernel
 from ..functional.noise import read_shot_levels
 from ..functional.random import Randomness, device_of, generator_for, rand, randn, uniform
+from ..functional.shake import shake_kernel, shake_size
 from ..functional.wide_kernels import sinc
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MotionLaw",
     "QualityLaw",
     "ReadShotLaw",
+    "ShakeLaw",
     "SincLaw",
 ]
 
@@ -114,6 +116,42 @@ class MotionLaw(KernelLaw):
         choice = (rand((n,), generator) * len(self.exposures)).long()
         exposure = torch.tensor(self.exposures, device=choice.device)[choice]
         return motion_kernel(draws, length=self.length, exposure=exposure, size=self.size)
+
+
+@dataclass(frozen=True)
+class ShakeLaw(KernelLaw):
+    """A short shake: arcs with lengths from U[low, high] in pixels and directions from U[0, pi).
+
+    An arc that runs the other way, and bends the other way, is the same: half of all directions are all of them.
+
+    Attributes:
+        length: The range of the lengths in pixels, at most 29.
+        bend: The direction turns along an arc by U[-bend, bend], in radians; 0 draws straight lines.
+    """
+
+    length: tuple[float, float] = (5.0, 25.0)
+    bend: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the range of lengths and the bend."""
+        _check_range("length", self.length, 0.0, 29.0)
+        if not 0 <= self.bend <= 2 * math.pi:
+            raise ValueError(f"bend={self.bend} is no angle from 0 to 2 pi, in radians")
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """The odd side of the kernels, which hold every arc."""
+        return shake_size(self.length[1])
+
+    def arcs(self, n: int, generator: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws the length, the direction and the bend of arcs, each with shape (n,)."""
+        length = uniform((n,), *self.length, generator)
+        angle = uniform((n,), 0.0, math.pi, generator)
+        return length, angle, uniform((n,), -self.bend, self.bend, generator)
+
+    def kernels(self, n: int, generator: Randomness) -> Tensor:
+        """Draws kernels that sum to 1, with shape (n, 1, size, size)."""
+        return shake_kernel(*self.arcs(n, generator), self.size)
 
 
 @dataclass(frozen=True)
@@ -290,6 +328,7 @@ KINDS: dict[str, type] = {
         MotionLaw,
         QualityLaw,
         ReadShotLaw,
+        ShakeLaw,
         SincLaw,
     )
 }

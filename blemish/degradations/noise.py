@@ -1,8 +1,11 @@
-r"""Noise: read and shot, Gaussian, Poisson.
+r"""Noise: read and shot, Gaussian, Poisson and what stands for it where gradients are needed.
 
 Read and shot noise has the variance :math:`\lambda_{read} + \lambda_{shot} x`; as in BNCR-GAN it is
 drawn as two independent normal fields, :math:`y = x + \sigma_{read} \epsilon_{read} + \sigma_{shot}
 \epsilon_{shot} \sqrt{x}`.
+
+:class:`PoissonNoise` counts photons exactly; :class:`DifferentiablePoissonNoise` takes its params and makes normal
+numbers of them, with the same mean and variance, so that a damage that was drawn for the one can be told by the other.
 
 References:
     | Blur, Noise, and Compression Robust GANs (Kaneko & Harada, 2021), C.1
@@ -15,13 +18,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..functional.noise import gaussian_noise, poisson_quantile, read_shot
+from ..functional.noise import gaussian_noise, normal_counts, poisson_quantile, read_shot
 from ..functional.random import Randomness, rand, randn, uniform
 from ..types import Params, Shape
 from .base import Degradation, Differentiable
 from .laws import ReadShotLaw
 
 __all__ = [
+    "DifferentiablePoissonNoise",
     "GaussianNoise",
     "GaussianNoiseParams",
     "PoissonNoise",
@@ -180,17 +184,59 @@ class PoissonNoise(Degradation[PoissonNoiseParams]):
 
     def __init__(self, gain: tuple[float, float]) -> None:
         super().__init__()
-        if not 0 < gain[0] <= gain[1]:
-            raise ValueError(f"gain={gain} is no range; give (lowest, highest), both above 0")
-        self.config = PoissonNoise.Config(gain)
+        self.config = PoissonNoise.Config(_checked(gain))
 
     def sample(self, shape: Shape, *, generator: Randomness) -> PoissonNoiseParams:
         """Draws gains, with shape (B,), and uniform numbers, with the given shape."""
-        low, high = self.config.gain
-        gain = uniform(shape[:1], low, high, generator)
-        return PoissonNoiseParams(gain, rand(shape, generator))
+        return _photons(self.config.gain, shape, generator)
 
     def forward(self, x: Tensor, params: PoissonNoiseParams) -> Tensor:
         """Counts photons of images of shape (B, C, H, W)."""
         gain = params.gain.view(-1, 1, 1, 1)
         return poisson_quantile(params.u, gain * x.clamp(min=0)).to(x.dtype) / gain
+
+
+class DifferentiablePoissonNoise(Differentiable[PoissonNoiseParams]):
+    r"""Counts photons approximately: :math:`y = x + \sqrt{x / g} \, \epsilon`, clipped to [0, 1].
+
+    The normal number :math:`\epsilon` is the quantile of the uniform one from which :class:`PoissonNoise` counts; both
+    take the same params. Gradients pass the clipping as if there were none.
+
+    Arguments:
+        gain: The range of the expected photon count g of white.
+        signal_gradient: Whether the gradient also flows through the square root.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """What the constructor takes."""
+
+        gain: tuple[float, float] = (30.0, 300.0)
+        signal_gradient: bool = False
+
+        def build(self) -> DifferentiablePoissonNoise:
+            """Makes the degradation."""
+            return DifferentiablePoissonNoise(self.gain, signal_gradient=self.signal_gradient)
+
+    def __init__(self, gain: tuple[float, float], *, signal_gradient: bool = False) -> None:
+        super().__init__()
+        self.config = DifferentiablePoissonNoise.Config(_checked(gain), signal_gradient)
+
+    def sample(self, shape: Shape, *, generator: Randomness) -> PoissonNoiseParams:
+        """Draws gains, with shape (B,), and uniform numbers, with the given shape."""
+        return _photons(self.config.gain, shape, generator)
+
+    def forward(self, x: Tensor, params: PoissonNoiseParams) -> Tensor:
+        """Adds the noise to images of shape (B, C, H, W)."""
+        return normal_counts(x, params.gain, params.u, signal_gradient=self.config.signal_gradient)
+
+
+def _checked(gain: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < gain[0] <= gain[1]:
+        raise ValueError(f"gain={gain} is no range; give (lowest, highest), both above 0")
+    return gain
+
+
+def _photons(gain: tuple[float, float], shape: Shape, generator: Randomness) -> PoissonNoiseParams:
+    drawn = uniform(shape[:1], *gain, generator)
+    return PoissonNoiseParams(drawn, rand(shape, generator))

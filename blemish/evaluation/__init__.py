@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from .before_after import BeforeAfter, Shown, before_after_page, most_changed, show
 from .cache import FeatureCache, default_folder
+from .code_findings import CodeFindings, inspect_codes
+from .codes import Entries, Traversal
 from .estimate import Estimate, estimate_damage
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
-from .pages import Column, check_replaceable, comparison_page, folder_page, inspect_page
+from .pages import (
+    Column,
+    check_replaceable,
+    codes_page,
+    comparison_page,
+    folder_page,
+    inspect_page,
+)
 from .report import Record, report_page
 from .robustness import CLEAN, STRENGTHS, Profile, robustness, robustness_grid
 from .scores import (
@@ -31,8 +40,10 @@ __all__ = [
     "SET_METRICS",
     "STRENGTHS",
     "BeforeAfter",
+    "CodeFindings",
     "Column",
     "Drawn",
+    "Entries",
     "Estimate",
     "Evaluation",
     "FeatureCache",
@@ -46,17 +57,20 @@ __all__ = [
     "Share",
     "Shown",
     "Suggestion",
+    "Traversal",
     "Verdict",
     "before_after_page",
     "check_counts",
     "check_replaceable",
     "chosen",
+    "codes_page",
     "comparison_page",
     "damaged_specimen",
     "default_folder",
     "estimate_damage",
     "folder_page",
     "in_channels",
+    "inspect_codes",
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",

@@ -19,6 +19,8 @@ from torch import Tensor
 from .. import __version__
 from ..data import Source
 from .charts import short
+from .code_findings import CodeFindings
+from .code_views import view_codes
 from .findings import Findings
 from .folder import FolderFindings
 from .folder_view import SIDE, view_folder
@@ -29,6 +31,7 @@ __all__ = [
     "Bar",
     "Column",
     "check_replaceable",
+    "codes_page",
     "comparison_page",
     "folder_page",
     "inspect_page",
@@ -146,6 +149,24 @@ def inspect_page(
     }
     found = view(findings, name=name)
     return render("inspect.html.j2", title=title, lead=lead, facts=every, view=found, card=card)
+
+
+def codes_page(
+    findings: CodeFindings, *, title: str, lead: str = "", facts: dict[str, str] | None = None
+) -> str:
+    """Writes the page of ``blemish inspect`` about a universal degradation model.
+
+    Arguments:
+        findings: What was found out.
+        title: The heading.
+        lead: A sentence below it.
+        facts: Short facts by name: the recipe, the images seen.
+
+    Returns:
+        The HTML document.
+    """
+    every = {**(facts or {}), "Codes read": f"{findings.count:,}", "Seed": str(findings.seed)}
+    return render("codes.html.j2", title=title, lead=lead, facts=every, view=view_codes(findings))
 
 
 def folder_page(

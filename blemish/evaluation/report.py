@@ -45,9 +45,10 @@ class Record:
 
     Attributes:
         config: The configuration as JSON values, as ``config.json`` holds it.
-        prior: The generator of clean images, on the CPU; None of a restorer's run.
+        prior: The generator of clean images, on the CPU; None of a run that made none.
         degradation: The model of the damage, on the CPU.
-        restorer: What restores observed images, on the CPU.
+        restorer: What restores observed images, on the CPU; without one and without a prior, the degradation is what
+            was learned.
         metrics: The lines of ``metrics.jsonl``, in order.
         images: The number of observed images seen.
         observed: A PNG sheet of training images, if there is one.
@@ -77,6 +78,13 @@ class Record:
             return self.prior.shape
         data = self.config["data"]
         return data["channels"], data["size"], data["size"]
+
+    @property
+    def word(self) -> str:
+        """What became of the images on the sheets of samples."""
+        if self.prior is not None:
+            return "generated"
+        return "redegraded" if self.restorer is None else "restored"
 
 
 def report_page(record: Record) -> str:
@@ -146,6 +154,8 @@ def _lead(record: Record, learned: bool) -> str:
 
 
 def _restores(record: Record) -> str:
+    if record.restorer is None:
+        return "It learned to read damage off images, and to put it onto others."
     if record.config["recipe"] in ("restorer", "synthetic"):
         return "It learned to restore from pairs that a simulator of the damage made of what it took for clean."
     if _is_damage(record.degradation):
@@ -163,6 +173,8 @@ def _generates(record: Record, learned: bool) -> str:
 
 
 def _note(record: Record, learned: bool) -> str:
+    if record.prior is None and record.restorer is None:
+        return "Rows of damaged images, each above the row of clean ones with the damage that was read off them."
     if record.prior is None:
         return "Rows of damaged images, each above the row of what the restorer makes of them."
     if learned or _is_damage(record.degradation):
@@ -231,7 +243,7 @@ def _generated(record: Record, seed: int) -> Picture | None:
         images = cut(record.samples[max(record.samples)], record.shape)
     else:
         return None
-    return _sheet(images, "generated images" if record.prior else "damaged and restored images")
+    return _sheet(images, f"{'' if record.prior else 'damaged and '}{record.word} images")
 
 
 def _made(record: Record, moment: int) -> Tensor:
@@ -256,7 +268,7 @@ def _snapshots(record: Record) -> tuple[Picture, ...]:
     return tuple(
         _sheet(
             _made(record, images),
-            f"{'generated' if record.prior else 'restored'} images after {images:,} training images",
+            f"{record.word} images after {images:,} training images",
             f"after {images:,} images",
             pixels=_PIXELS,
         )

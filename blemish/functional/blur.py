@@ -56,7 +56,7 @@ def blur(
     margin = kernel.shape[-1] // 2
     wide, narrow = _widen(x), _widen(kernel, like=x)
     bordered = _pad(wide, margin, padding)
-    if _choose(method, kernel) == "fft":
+    if _choose(method, narrow) == "fft":
         return _convolve_fft(bordered, narrow).to(x.dtype)
     return _correlate(bordered, narrow.flip(-2, -1)).to(x.dtype)
 
@@ -82,7 +82,7 @@ def blur_adjoint(
     size = kernel.shape[-1]
     wide, narrow = _widen(y), _widen(kernel, like=y)
     spread = F.pad(wide, [size - 1] * 4)
-    fft = _choose(method, kernel) == "fft"
+    fft = _choose(method, narrow) == "fft"
     bordered = _convolve_fft(spread, narrow.flip(-2, -1)) if fft else _correlate(spread, narrow)
     return _fold(bordered, size // 2, padding).to(y.dtype)
 
@@ -118,7 +118,9 @@ def _choose(method: Method, kernel: Tensor) -> Method:
     # Of a grouped convolution, only the gradient to the kernels is slow. Measured on a CPU with
     # benchmarks/blur.py: from size 7 the Fourier domain is up to 25 times faster there, without that
     # gradient from about size 15, and direct up to 6 times faster below.
-    limit = 5 if torch.is_grad_enabled() and kernel.requires_grad else 13
+    # In float64 convolutions are not optimised: at size 13 they take twenty times as long as the Fourier domain.
+    slow = kernel.dtype == torch.float64 or (torch.is_grad_enabled() and kernel.requires_grad)
+    limit = 5 if slow else 13
     return "fft" if kernel.shape[-1] > limit else "direct"
 
 

@@ -13,6 +13,14 @@ Denoising*, 2019):
 .. math:: \log \lambda_{shot} \sim U(\log 10^{-4}, \log 0.012), \qquad
     \log \lambda_{read} \mid \lambda_{shot} \sim N(2.18 \log \lambda_{shot} + 1.20, \; 0.26^2).
 
+Counting g x photons is shot noise alone, with the standard deviation :math:`g^{-1/2}` at white. What
+a count has in common with a normal number is its mean and its variance; from the same uniform number u,
+
+.. math:: \frac 1 g \operatorname{Poisson}^{-1}_{g x}(u) \approx
+    x + \sqrt{x / g} \, \Phi^{-1}(u),
+
+up to the steps of a count and its skewness, both of the order 1/g.
+
 Images x are in [0, 1], all :math:`\sigma` are standard deviations on that scale. All functions take
 the drawn numbers: they are deterministic.
 """
@@ -27,6 +35,7 @@ from torch import Tensor
 
 __all__ = [
     "gaussian_noise",
+    "normal_counts",
     "poisson_of_levels",
     "poisson_quantile",
     "read_shot",
@@ -74,6 +83,29 @@ def gaussian_noise(x: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
         eps: Standard normal numbers with the shape of x.
     """
     return x + _level(sigma) * eps
+
+
+def normal_counts(x: Tensor, gain: Tensor, u: Tensor, *, signal_gradient: bool = False) -> Tensor:
+    """Counts photons as if counts were normal: differentiable, and near :func:`poisson_quantile`.
+
+    The result is clipped to [0, 1], as a sensor saturates; its gradient passes as if it were not, or
+    else every second pixel of a white image would have none.
+
+    Arguments:
+        x: Images in [0, 1], with shape (B, C, H, W).
+        gain: The expected count g of white, with shape (B,) or one that broadcasts against x.
+        u: Numbers from U[0, 1) with the shape of x, from which counts are made by inversion.
+        signal_gradient: Whether gradients flow through the square root of x; see :func:`read_shot`.
+
+    Returns:
+        The images in [0, 1], with shape (B, C, H, W).
+    """
+    none = x.new_zeros(())
+    # The steps of float32 are 2^-24: 0 stands for what is below, and has no finite quantile.
+    eps = torch.special.ndtri(u.clamp_min(2.0**-25))
+    y = read_shot(x, none, gain.rsqrt(), none, eps, signal_gradient=signal_gradient)
+    # In this order the sum is exactly the clipped value.
+    return y.detach().clamp(0, 1) + (y - y.detach())
 
 
 def read_shot_levels(u: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from .critic import Critic
+from .degradation_encoders import GlobalEncoder, LocalEncoder
+from .density import FactorisedDensity
 from .discriminators import UNetDiscriminator, VGGDiscriminator
+from .ida import IDA, IDASFT
 from .inception import Inception
 from .perceptron import TwoHeads
 from .published import read_esrgan, write_esrgan
+from .redegrader import Redegrader
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .rrdb import RRDB, DenseBlock, RRDBNet
+from .style import StyleGenerator
 from .translator import PackedTranslator, Translator
 from .upscaler import Upscaler
 from .vgg import VGG16, VGG19, AlexNet
@@ -15,19 +21,27 @@ from .vit import DINOv2
 from .weights import Weights, fetch, read_weights
 
 __all__ = [
+    "IDA",
+    "IDASFT",
     "KINDS",
     "RRDB",
     "VGG16",
     "VGG19",
     "AlexNet",
+    "Critic",
     "DINOv2",
     "DenseBlock",
+    "FactorisedDensity",
+    "GlobalEncoder",
     "Inception",
+    "LocalEncoder",
     "PackedTranslator",
     "RRDBNet",
+    "Redegrader",
     "ResBlock",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "StyleGenerator",
     "Translator",
     "TwoHeads",
     "UNetDiscriminator",
@@ -41,10 +55,16 @@ __all__ = [
 ]
 
 KINDS: dict[str, type] = {
+    "FactorisedDensity": FactorisedDensity.Config,
+    "GlobalEncoder": GlobalEncoder.Config,
+    "LocalEncoder": LocalEncoder.Config,
+    "Critic": Critic.Config,
     "PackedTranslator": PackedTranslator.Config,
     "RRDBNet": RRDBNet.Config,
+    "Redegrader": Redegrader.Config,
     "ResNetDiscriminator": ResNetDiscriminator.Config,
     "ResNetGenerator": ResNetGenerator.Config,
+    "StyleGenerator": StyleGenerator.Config,
     "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,
     "UNetDiscriminator": UNetDiscriminator.Config,

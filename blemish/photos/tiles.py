@@ -36,8 +36,10 @@ __all__ = [
     "NotEnoughMemory",
     "Tiling",
     "deviation",
+    "levels",
     "restore_tiled",
     "tiling",
+    "unit",
 ]
 
 TILE = 512
@@ -217,7 +219,7 @@ def deviation(
     """
     sides = [min(2 * tile, n) for n in y.shape[-2:]]
     top, left = ((n - side) // 2 for n, side in zip(y.shape[-2:], sides, strict=True))
-    middle = _unit(y[..., top : top + sides[0], left : left + sides[1]])
+    middle = unit(y[..., top : top + sides[0], left : left + sides[1]])
     whole = _attempt(restorer, middle, Tiling(None, 0, 0, exact=True), device, None)
     tiled = _attempt(restorer, middle, tiling(restorer, tile), device, None)
     if whole is None or tiled is None:
@@ -238,7 +240,7 @@ def _attempt(
         x = _like(y, restorer.scale)
         strips = _strips(restorer, y, rows, columns, device, progress or (lambda done, total: None))
         for top, strip in strips:
-            x[0, :, top : top + strip.shape[1]] = _levels(strip, y.dtype)
+            x[0, :, top : top + strip.shape[1]] = levels(strip, y.dtype)
     except (MemoryError, RuntimeError) as error:
         if not _is_want_of_memory(error):
             raise
@@ -260,7 +262,7 @@ def _strips(
     for row in rows:
         strip = torch.zeros(y.shape[1], scale * (row.right - row.left), scale * y.shape[-1])
         for column in columns:
-            part = _unit(y[..., row.start : row.stop, column.start : column.stop]).to(device)
+            part = unit(y[..., row.start : row.stop, column.start : column.stop]).to(device)
             piece = restorer(part)[0, :, row.inside(scale), column.inside(scale)].cpu()
             place = slice(scale * column.left, scale * column.right)
             strip[..., place] += piece * column.weights(scale)
@@ -281,11 +283,17 @@ def _like(y: Tensor, scale: int) -> Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
-def _unit(y: Tensor) -> Tensor:
+def unit(y: Tensor) -> Tensor:
+    """Returns pixels of 8 or 16 bits in [0, 1]; others are taken to lie there."""
     return y.float() / _PEAKS[y.dtype] if y.dtype in _PEAKS else y
 
 
-def _levels(x: Tensor, dtype: torch.dtype) -> Tensor:
+def levels(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns pixels in [0, 1] as such of 8 or 16 bits, rounded, or as they are.
+
+    Raises:
+        ValueError: If some are no numbers.
+    """
     if not x.isfinite().all():
         raise ValueError(
             "the restorer gave values that are no numbers; was its training stopped in time?"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..networks import KINDS as NETWORKS
-from .base import Prior, sample_batches
+from .base import Prior, Space, sample_batches
 from .gan import GANPrior
+from .style import StylePrior
 
-__all__ = ["KINDS", "PRIORS", "GANPrior", "Prior", "sample_batches"]
+__all__ = ["KINDS", "PRIORS", "GANPrior", "Prior", "Space", "StylePrior", "sample_batches"]
 
-PRIORS: dict[str, type] = {"GANPrior": GANPrior.Config}
+PRIORS: dict[str, type] = {"GANPrior": GANPrior.Config, "StylePrior": StylePrior.Config}
 """The priors that a configuration may name."""
 
 KINDS: dict[str, type] = {**NETWORKS, **PRIORS}

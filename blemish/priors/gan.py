@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..functional.random import Randomness, randn
 from ..networks import ResNetGenerator
-from .base import Prior
+from .base import Prior, Space
 
 __all__ = ["GANPrior"]
 
@@ -45,7 +45,8 @@ class GANPrior(Prior):
         """Draws latents z from N(0, I), with shape (n, D)."""
         return randn((n, self.config.network.latent), generator)
 
-    def synthesize(self, z: Tensor) -> Tensor:
-        """Returns the images in [0, 1] of latents of shape (B, D)."""
-        images: Tensor = self.network(z).float()
+    def synthesize(self, latent: Tensor, space: Space = "Z") -> Tensor:
+        """Returns the images in [0, 1] of latents of shape (B, D); there is no other space than Z."""
+        self.check_space(space)
+        images: Tensor = self.network(latent).float()
         return (images + 1) / 2

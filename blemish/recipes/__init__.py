@@ -17,8 +17,10 @@ from .hardening import HARDENING, SIZES, Size, with_restorer, with_scale
 from .presets import PRESETS, Preset
 from .restorers import RESTORATION, TAUGHT, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
+from .universal import UNIVERSAL, UNIVERSAL_SIZES, UniversalSize, with_damage
 
 __all__ = [
+    "ANY_SIZE",
     "HARDENING",
     "PRESETS",
     "RECIPES",
@@ -26,12 +28,17 @@ __all__ = [
     "RESTORING",
     "SIZES",
     "TAUGHT",
+    "UNIVERSAL",
+    "UNIVERSAL_SIZES",
     "Preset",
     "Recipe",
     "Size",
+    "UniversalSize",
     "configure",
     "decode_run",
+    "presets_of",
     "reports_of",
+    "with_damage",
     "with_restorer",
     "with_scale",
     "with_simulator",
@@ -40,7 +47,10 @@ __all__ = [
 RESTORING: dict[str, Recipe] = {**RESTORATION, **HARDENING}
 """The recipes that train a restorer, by name."""
 
-RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORING}
+ANY_SIZE: dict[str, Recipe] = {**RESTORING, **UNIVERSAL}
+"""The recipes whose networks take images of any size, by name."""
+
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORING, **UNIVERSAL}
 """All recipes by name."""
 
 _KINDS: dict[str, type] = {
@@ -71,11 +81,11 @@ def configure(recipe: str, preset: str, setting: str | None = None) -> RunConfig
         close = difflib.get_close_matches(recipe, RECIPES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"unknown recipe {recipe!r}{hint}; choose one of {', '.join(RECIPES)}")
-    presets: Mapping[str, Any] = SIZES if recipe in HARDENING else PRESETS
+    presets = presets_of(recipe)
     if preset not in presets:
         raise ValueError(f"{recipe} has no preset {preset!r}; choose one of {', '.join(presets)}")
     if setting is not None:
-        family = "ffhq/" if recipe in HARDENING else PRESETS[preset].family
+        family = PRESETS[preset].family if presets is PRESETS else "ffhq/"
         setting = setting if "/" in setting else family + setting
         # Data are opened much later: an unknown setting is told here.
         simulator(setting)
@@ -89,9 +99,15 @@ def reports_of(recipe: str, preset: str) -> tuple[int, int, int]:
         recipe: A name in :data:`RECIPES`.
         preset: The name of one of its presets.
     """
-    presets: Mapping[str, Any] = SIZES if recipe in HARDENING else PRESETS
-    reports: tuple[int, int, int] = presets[preset].reports
+    reports: tuple[int, int, int] = presets_of(recipe)[preset].reports
     return reports
+
+
+def presets_of(recipe: str) -> Mapping[str, Any]:
+    """Returns the presets of a recipe by name."""
+    if recipe in HARDENING:
+        return SIZES
+    return UNIVERSAL_SIZES if recipe in UNIVERSAL else PRESETS
 
 
 def decode_run(document: Mapping[str, Any]) -> RunConfig:

@@ -5,20 +5,48 @@ from __future__ import annotations
 from ..networks import KINDS as NETWORKS
 from .base import Restorer
 from .classical import Deblock, Deblur, Denoise, Keep, Sequence, Where, restorer_for
+from .denoiser import Denoiser, Guide, Variance, from_diffusers, sample_chain
 from .feed_forward import FeedForward
+from .inversion import Inverted, Inverter, best_of, invert
+from .methods import METHODS, inverter_for, search_distance
+from .phases import PULSE, RSG, UNIVERSAL, Free, Phase, phases_for, universal_phases
+from .posterior import PosteriorSampler, Renew, drawn_anew, sample_posterior
 
 __all__ = [
     "KINDS",
+    "METHODS",
+    "PULSE",
     "RESTORERS",
+    "RSG",
+    "UNIVERSAL",
     "Deblock",
     "Deblur",
     "Denoise",
+    "Denoiser",
     "FeedForward",
+    "Free",
+    "Guide",
+    "Inverted",
+    "Inverter",
     "Keep",
+    "Phase",
+    "PosteriorSampler",
+    "Renew",
     "Restorer",
     "Sequence",
+    "Variance",
     "Where",
+    "best_of",
+    "drawn_anew",
+    "from_diffusers",
+    "invert",
+    "inverter_for",
+    "phases_for",
     "restorer_for",
+    "sample_chain",
+    "sample_posterior",
+    "search_distance",
+    "universal_phases",
 ]
 
 RESTORERS: dict[str, type] = {"FeedForward": FeedForward.Config}

@@ -10,6 +10,7 @@ from .robust_gan import RobustGAN
 from .supervised import Supervised
 from .synthetic import Synthetic
 from .unir import UNIR
+from .universal import Universal, UniversalPairs
 
 __all__ = [
     "ANDGAN",
@@ -26,6 +27,8 @@ __all__ = [
     "Supervised",
     "Synthetic",
     "System",
+    "Universal",
+    "UniversalPairs",
 ]
 
 KINDS: dict[str, type] = {
@@ -36,5 +39,7 @@ KINDS: dict[str, type] = {
     "Supervised": Supervised.Config,
     "Synthetic": Synthetic.Config,
     "UNIR": UNIR.Config,
+    "Universal": Universal.Config,
+    "UniversalPairs": UniversalPairs.Config,
 }
 """The systems that a configuration may name."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from ..degradations import Identity
 from ..functional.random import Randomness
+from ..functional.resample import repeated
 
 __all__ = ["RUNNING_AWAY", "Clean", "Group", "ImageShape", "Phase", "Strength", "System"]
 
@@ -58,6 +60,7 @@ class Phase:
         start: The first iteration in which the phase runs.
         average: Whether the moving averages of the parts are updated after it.
         period: After how many iterations the losses have the same terms again (lazy regularisation).
+        clip: The largest norm of the gradient of all its parameters; a longer one is shortened to it.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Phase:
     start: int = 0
     average: bool = False
     period: int = 1
+    clip: float = math.inf
 
 
 RUNNING_AWAY = "the learned degradation may be running away"
@@ -154,13 +158,28 @@ class System(nn.Module, abc.ABC):
         """
 
     def shown(self, batch: Tensor, generator: Randomness) -> Tensor:
-        """Returns what a restorer is shown of a batch; by default the batch.
+        """Returns what is shown of a batch to a restorer, say; by default the batch.
 
         Arguments:
             batch: Images of the run in [0, 1], with shape (B, C, H, W).
             generator: The source of randomness.
         """
         return batch
+
+    def compared(
+        self, y: Tensor, parts: Mapping[str, nn.Module], generator: Randomness
+    ) -> tuple[Tensor, Tensor]:
+        """Returns images and what is made of them, of one size, to be looked at one above the other.
+
+        By default a restorer makes its estimates; a pixel that it enlarges stands for the block that it became.
+
+        Arguments:
+            y: What :meth:`shown` returned, with shape (B, C, H, W).
+            parts: The averaged :attr:`parts`.
+            generator: The source of randomness.
+        """
+        restorer: Any = parts["restorer"]
+        return repeated(y, restorer.scale), restorer(y)
 
     def strengths(self) -> dict[str, Strength]:
         """Returns learned strengths, and what else is to be watched, since the last call.

@@ -22,7 +22,8 @@ class DataConfig:
         fit: How an image of another size is made to fit.
         channels: 1 for grey, 3 for RGB.
         clean: A source of clean images, for systems that are taught with some: partners of the same names,
-            or any. None takes them from ``source``, before its setting damages them.
+            or any. None takes them from ``source``: the partners in a CSV file of pairs, or its images before its
+            setting damages them.
         setting: The name of a setting that damages a clean source, one frozen copy of each image;
             None takes the source as it is.
         limit: The number of images used; None uses all.

@@ -17,6 +17,7 @@ from ..data import (
     Source,
     StreamedImages,
     Subset,
+    clean_of,
     open_images,
     open_source,
 )
@@ -34,9 +35,9 @@ def taught_images(
 ) -> tuple[ImageReader, ImageReader]:
     """Opens observed images and the clean ones that a system is taught with.
 
-    Partners are those of the same names in ``data.clean``, or the images of ``data.source`` before its setting
-    damages them. A set is ``data.clean``, or those images of ``data.source`` that its setting spares; the others
-    are observed.
+    Partners are those of the same names in ``data.clean``, or those of a ``data.source`` that lists pairs, or the
+    images of ``data.source`` before its setting damages them. A set is ``data.clean``, or those images of
+    ``data.source`` that its setting spares; the others are observed.
 
     Arguments:
         data: Where images come from.
@@ -51,6 +52,8 @@ def taught_images(
     Raises:
         ValueError: If there are none, or partners do not fit; in one line.
     """
+    if data.clean is None and data.setting is None:
+        data = replace(data, clean=clean_of(data.source))
     opened = functools.partial(observed_images, seed=seed, workers=workers, silent=silent)
     if data.clean is None and data.setting is None:
         raise ValueError(

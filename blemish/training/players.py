@@ -10,6 +10,7 @@ the mean over the N processes. All other parameters are constants during the pha
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,8 @@ class Player:
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         team.average([*gradients, values])
+        if self.phase.clip < math.inf:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.phase.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Turn(tuple(losses), values, measured)

@@ -1,0 +1,260 @@
+"""The universal degradation model: does it read damage off one photograph and put it onto another, and what helps?
+
+    python benchmarks/universal.py TRAIN TEST --out docs/results/universal [--preset small] [--arms full,no-ida] [--seeds 0]
+    python benchmarks/universal.py --out docs/results/universal                # the table of the cells that are there
+
+TRAIN and TEST are folders of clean photographs. All arms have the same crops, damage, batches, rate and number of
+iterations:
+
+full            the recipe
+no-ida          its layers scale and shift, but do not filter
+no-iden         no map e_l
+neither         neither filters nor map
+free            bits cost nothing; rounding is imitated
+unrounded       bits cost nothing, and nothing is rounded in training
+cheap, dear     bits cost a quarter, or four times, as much
+k-low, k-high   a bit of the embedding costs 1.5 or n - 1 bits of the map, in place of the root of n
+
+A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
+photographs: with the recipe's damage, with local damage on all (and with e_l left out, *global only*; and *mixed*: the
+local damage of one image with the global one of another), what probes read in the embedding, and what codes cost in bits
+and bytes. A stopped training goes on with the same command, from OUT/runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blemish.data import ImageBatches, StreamedImages, open_source
+from blemish.degradations import UniversalDegradation
+from blemish.evaluation.transfer import SCORES, Transfer, judge_mixed, judge_transfer, probe
+from blemish.recipes import configure
+from blemish.runs import change, start
+from blemish.training.config import RunConfig
+
+ARMS = (
+    "full",
+    "no-ida",
+    "no-iden",
+    "neither",
+    "free",
+    "unrounded",
+    "cheap",
+    "dear",
+    "k-low",
+    "k-high",
+)
+CROPS = 24 * 16
+"""Crops of the test photographs, for each of the two contents."""
+
+
+def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
+    """Returns the run of an arm."""
+    run = configure("universal", args.preset)
+    system = run.system
+    network = system.degradation.redegrader
+    cells = (run.data.size // network.ratio) ** 2
+    networks: dict[str, dict[str, Any]] = {
+        "no-ida": {"ida": False},
+        "no-iden": {"local": 0},
+        "neither": {"ida": False, "local": 0},
+    }
+    systems: dict[str, dict[str, Any]] = {
+        "free": {"compression": "noise"},
+        "unrounded": {"compression": "none"},
+        "cheap": {"rate": system.rate / 4},
+        "dear": {"rate": system.rate * 4},
+        "k-low": {"k": 1.5},
+        "k-high": {"k": cells - 1.0},
+    }
+    changed = replace(system.degradation, redegrader=replace(network, **networks.get(arm, {})))
+    run = replace(run, system=replace(system, degradation=changed, **systems.get(arm, {})))
+    changes = {"data.source": args.train, "seed": str(seed)}
+    if args.images:
+        changes["training.images"] = str(args.images)
+    return change(run, changes)
+
+
+def cell(arm: str, seed: int, args: argparse.Namespace) -> None:
+    """Computes a cell, if it is not there."""
+    path = args.out / "cells" / f"{arm}-{seed}.json"
+    if path.exists():
+        return
+    print(f"{arm}-{seed}: begins", flush=True)
+    folder, begin = args.out / "runs" / f"{arm}-{seed}", time.process_time()
+    spent = folder / "cpu_seconds.json"
+    before = json.loads(spent.read_text()) if spent.exists() else 0.0
+    c = config(arm, args, seed)
+    run, result = start(c, folder, resume=True, device=args.device, silent=True)
+    seconds = before + time.process_time() - begin
+    spent.write_text(json.dumps(seconds))
+    if not result.finished:
+        raise SystemExit(f"{folder} was stopped; the same command goes on")
+    document = {
+        "arm": arm,
+        "seed": seed,
+        "preset": args.preset,
+        "images": run.images,
+        "cpu_seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **judged(run.degradation, c, args.test),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document) + "\n")
+    print(f"{arm}-{seed}: {document['direct']}", flush=True)
+
+
+def judged(model: UniversalDegradation, c: RunConfig, test: str) -> dict[str, Any]:
+    """Returns what a model is worth on crops of photographs that it did not see."""
+    damage = c.system.damage
+    x_b, x_a = contents(test, c.data.size, 0), contents(test, c.data.size, 1)
+    everywhere = replace(damage, local=1.0).build()
+    direct = judge_transfer(model, damage.build(), x_b, x_a, seed=1)
+    alone = judge_transfer(model, replace(damage, local=0.0).build(), x_b, x_a, seed=2)
+    local = judge_transfer(model, everywhere, x_b, x_a, seed=3)
+    plain = judge_transfer(model, everywhere, x_b, x_a, seed=3, local=False)
+    mix = judge_mixed(model, everywhere, x_b, x_a, seed=4)
+    return {
+        "direct": summary(direct),
+        "homogeneous": summary(alone),
+        "local": summary(local),
+        "global only": summary(plain),
+        "mixed": {n: round(v, 5) for n, v in mix.items()},
+        "probes": probes(direct, x_b),
+    }
+
+
+def contents(folder: str, side: int, half: int) -> Tensor:
+    """Returns crops of photographs, with shape (CROPS, 3, side, side); the halves are of other photographs."""
+    source = open_source(folder, mixed=True, channels=3, smallest=side)
+    images = StreamedImages(source, crop=side, keep_jpeg_grid=False, workers=2)
+    count = len(images)
+    epochs = -(-CROPS // count)
+    crops = torch.cat(
+        [
+            ImageBatches(images, epoch, random_crop=True, ahead=0)(0, count)
+            for epoch in range(epochs)
+        ]
+    )[:CROPS]
+    # The same walk, half a round on: another photograph stands in each place.
+    return crops.roll(count // 2, 0) if half else crops
+
+
+def summary(t: Transfer) -> dict[str, float]:
+    """Returns mean scores, and what follows from them."""
+    means = {name: round(t.mean(name), 5) for name in SCORES}
+    return {
+        **means,
+        "skill": round(t.skill, 4),
+        "gap": round(t.gap, 5),
+        "swap": round(t.swap, 4),
+        "bits_g": round(float(t.bits_g.mean()), 2),
+        "bits_l": round(float(t.bits_l.mean()), 2),
+        "active": t.active,
+    }
+
+
+def probes(t: Transfer, x: Tensor) -> dict[str, float]:
+    """Returns how much of the damage, and of the content, is read linearly in the embedding."""
+    detail = (x.diff(dim=-1).square().mean(dim=(1, 2, 3))).sqrt()
+    content = {"brightness": x.mean(dim=(1, 2, 3)), "detail": detail}
+    damage = {n: t.drawn[n] for n in ("noise_sigma", "blur_sigma", "jpeg_quality", "contrast_gain")}
+    return {n: round(probe(t.codes, v), 3) for n, v in {**damage, **content}.items()}
+
+
+def table(out: Path) -> str:
+    """Returns the table of all cells as Markdown."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((out / "cells").glob("*.json")):
+        document = json.loads(path.read_text())
+        cells.setdefault(document["arm"], []).append(document)
+    if not cells:
+        raise SystemExit(f"{out} has no cells")
+    head = ["arm", "seeds", "skill", "gap", "swap", "direct", "global only", "mixed"]
+    head += ["bits e_g", "bits e_l", "active", "noise R2", "blur R2", "brightness R2", "CPU min"]
+    rows = [head, ["---"] * len(head)]
+    for arm in (arm for arm in ARMS if arm in cells):
+        found = cells[arm]
+
+        def column(*keys: str, digits: int = 3, found: list[dict[str, Any]] = found) -> str:
+            return spread([value_at(d, keys) for d in found], digits)
+
+        rows.append(
+            [
+                arm,
+                ", ".join(str(d["seed"]) for d in found),
+                column("direct", "skill", digits=2),
+                column("direct", "gap", digits=4),
+                column("direct", "swap", digits=2),
+                column("local", "reproduction", digits=4),
+                column("global only", "reproduction", digits=4),
+                column("mixed", "model", digits=4),
+                column("direct", "bits_g", digits=0),
+                column("direct", "bits_l", digits=0),
+                column("direct", "active", digits=0),
+                *(
+                    column("probes", n, digits=2)
+                    for n in ("noise_sigma", "blur_sigma", "brightness")
+                ),
+                spread([d["cpu_seconds"] / 60 for d in found], 0),
+            ]
+        )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def value_at(document: dict[str, Any], keys: tuple[str, ...]) -> float:
+    """Returns a number of a cell."""
+    value: Any = document
+    for key in keys:
+        value = value[key]
+    return float(value)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Returns a mean, and the lowest and highest of several values."""
+    mean = sum(values) / len(values)
+    if len(values) == 1 or math.isclose(min(values), max(values)):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def main() -> None:
+    """Parses and runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("train", nargs="?")
+    parser.add_argument("test", nargs="?")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--images", type=int, help="images seen; default: the preset's")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if args.test is not None:
+        for seed in map(int, args.seeds.split(",")):
+            for arm in args.arms.split(","):
+                if arm not in ARMS:
+                    parser.error(f"{arm}: choose {', '.join(ARMS)}")
+                cell(arm, seed, args)
+    text = table(args.out)
+    (args.out / "table.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""``blemish invert``: clean pictures from damaged ones, by a search among those that a prior makes.
+
+Which picture of the prior, damaged as the observed one was, looks like it? The methods, and what they know of the damage,
+are listed in :mod:`blemish.restorers.methods`. A prior makes pictures of one size, so that only pictures of that size,
+divided by the scale of the damage, can be restored. A folder is searched in batches; a picture is restored as it would be
+alone. Written is PNG. What is there already is stepped over; what cannot be read, or has another size, is reported and
+stepped over.
+
+Of a damage that is no encoder nobody tells what was drawn for a picture: its parameters are drawn with the seed and kept.
+Where they are fixed (a JPEG quality, a factor) they are true.
+
+The report is one JSON object: how was searched, and for each picture the losses of all restarts and their paths, a list
+for each phase of the losses before each step and after the last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..configuration import read_json
+from ..degradations import (
+    Degradation,
+    UniversalDegradation,
+    approximation,
+    is_differentiable,
+    to_uint8,
+)
+from ..photos import Picture, read_picture, write_picture, write_whole
+from ..priors import Prior
+from ..restorers import Inverted, Inverter, best_of, inverter_for
+from ..restorers.methods import Method, search_distance
+from ..runs import Run, load
+from ..training.processes import find_device
+from ..training.progress import Tell
+from .degrade import find_degradation
+from .encode import SMALLEST
+from .pictures import Job, Tally, find_jobs, is_video, work
+
+__all__ = ["find_damage", "find_prior", "run"]
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def run(
+    source: Path,
+    output: Path,
+    *,
+    prior: str,
+    degradation: str | None = None,
+    method: Method | None = None,
+    restarts: int = 1,
+    steps: int | None = None,
+    batch: int = 8,
+    seed: int = 0,
+    report: Path | None = None,
+    keep_all: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> int:
+    """Restores a picture, or all pictures in a folder, by inversion of a prior.
+
+    Arguments:
+        source: A damaged picture or a folder.
+        output: The picture or the folder written; of one picture, a folder keeps its name. PNG.
+        prior: The folder of a run that has a prior, or of a prior.
+        degradation: The damage: a universal model, a task, a setting or any other that is differentiable; None of
+            methods that need none.
+        method: How is searched; None means ``universal`` where the damage is a universal model, else ``non-blind``.
+        restarts: The number of searches; the picture with the lowest loss is kept.
+        steps: The steps of each phase; None leaves them at those of the method.
+        batch: The pictures searched at a time.
+        seed: The seed of all random numbers.
+        report: Where the losses are written as JSON, or None.
+        keep_all: Whether what each restart found is written, too, as ``NAME.restart-0.png``.
+        overwrite: Whether pictures that are there are made again; else they are stepped over.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Returns:
+        0, or 1 where pictures of a folder failed, or 130 where Ctrl-C stopped it.
+
+    Raises:
+        ValueError: If an argument does not fit, or the one picture cannot be restored; in one line.
+        OSError: If a file cannot be read or there is no space left.
+    """
+    place = find_device(device)
+    jobs = _as_png(find_jobs(source, output, in_place=False), output)
+    kept = restarts if keep_all else 0
+    _check_alike(jobs, kept)
+    found = find_prior(prior)
+    damage = None if degradation is None else find_damage(degradation)
+    way = method or _method(damage)
+    distance = _Counted()
+    inverter = inverter_for(
+        way,
+        found,
+        damage,
+        steps=steps,
+        restarts=restarts,
+        seed=seed,
+        distance=distance,
+    )
+    shape = _observed_shape(inverter)
+    facts = {"method": way, "prior": prior, "degradation": degradation, **_facts(inverter)}
+    losses = None if report is None else _Report.at(report, facts, anew=overwrite)
+    wanted = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
+    inverter.to(place).eval().requires_grad_(False)
+    worker = _Worker(inverter, distance, shape, place, wanted, batch, kept, losses)
+    tally = Tally(len(jobs), output, in_place=False)
+    code = work(jobs, worker, tally, "searching", again=overwrite)
+    if code == 130:
+        return code
+    if source.is_file() and tally.failed:
+        raise ValueError(f"{source}: {tally.failed[0][1]}")
+    tally.report()
+    return code
+
+
+def find_prior(what: str, *, tell: Callable[[str], object] = print) -> Prior:
+    """Returns the prior of a run, or a prior.
+
+    Arguments:
+        what: The folder.
+        tell: Is told which checkpoint of a run it is.
+
+    Raises:
+        ValueError: If there is no prior in it.
+        FileNotFoundError: If it is neither.
+    """
+    found = load(what)
+    if isinstance(found, Run):
+        if not (found.parts / "prior").is_dir():
+            raise ValueError(
+                f"{what} has no prior: its recipe {found.config.recipe!r} trains none; give the folder of a prior, or "
+                "of a run that has one"
+            )
+        tell(f"using {found.describe()}")
+        found = found.prior
+    if not isinstance(found, Prior):
+        raise ValueError(
+            f"{what} holds a {type(found).__name__}, which makes no pictures; give a prior"
+        )
+    return found
+
+
+def find_damage(what: str, *, tell: Callable[[str], object] = print) -> Degradation[Any]:
+    """Returns a differentiable degradation by name, or what stands for it.
+
+    Arguments:
+        what: What :func:`~.degrade.find_degradation` knows.
+        tell: Is told which checkpoint of a run it is.
+
+    Raises:
+        ValueError: If there is none, or it has no gradients and nothing stands for it.
+    """
+    found = find_degradation(what, tell=tell)
+    if is_differentiable(found):
+        return found
+    try:
+        stand_in: Degradation[Any] = approximation(found.config).build()
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be inverted: {error}") from None
+    return stand_in
+
+
+@dataclass
+class _Report:
+    """The losses of pictures, as a file that is whole after each batch."""
+
+    path: Path
+    document: dict[str, Any]
+
+    @classmethod
+    def at(cls, path: Path, facts: dict[str, Any], *, anew: bool) -> _Report:
+        """Begins a report, or goes on with the one of the same search.
+
+        Raises:
+            FileExistsError: If the file is another one.
+        """
+        document = {**facts, "pictures": {}}
+        if path.exists() and not anew:
+            before = read_json(path) if path.is_file() else {}
+            if {**before, "pictures": {}} != document:
+                raise FileExistsError(
+                    f"{path} exists and is no report of this search; give --overwrite to replace it, or another name"
+                )
+            document = before
+        return cls(path, document)
+
+    def add(self, names: Iterable[str], searches: tuple[Inverted, ...]) -> None:
+        """Writes down the searches of a batch."""
+        losses = torch.stack([found.losses for found in searches]).nan_to_num(nan=math.inf)
+        winner = losses.argmin(dim=0).tolist()
+        for i, name in enumerate(names):
+            self.document["pictures"][name] = {
+                "loss": losses[winner[i], i].item(),
+                "restart": winner[i],
+                "losses": losses[:, i].tolist(),
+                "paths": [[part[:, i].tolist() for part in found.path] for found in searches],
+            }
+        write_whole(self.path, (json.dumps(self.document, indent=1) + "\n").encode())
+
+
+@dataclass
+class _Counted:
+    """The distance of the search, which tells how often it was asked."""
+
+    tell: Callable[[int], object] = lambda done: None
+    done: int = 0
+
+    def __call__(self, damaged: Tensor, observed: Tensor) -> Tensor:
+        """Returns the distances, with shape (B,)."""
+        self.done += 1
+        self.tell(self.done)
+        return search_distance(damaged, observed)
+
+
+@dataclass
+class _Worker:
+    """A search on its device, and what it has found for pictures whose turn is yet to come.
+
+    Attributes:
+        inverter: The search.
+        distance: Its distance.
+        shape: The shape (C, H, W) of the pictures that it takes.
+        device: Where it is computed.
+        wanted: All pictures, in the order of their turns, but those that are stepped over.
+        batch: How many are searched at a time.
+        kept: How many restarts are written beside the best.
+        report: Where losses are written down, or None.
+        notes: Nothing.
+        found: The pictures to write, by names: the best, and restarts.
+    """
+
+    inverter: Inverter
+    distance: _Counted
+    shape: tuple[int, int, int]
+    device: torch.device
+    wanted: list[Job]
+    batch: int
+    kept: int
+    report: _Report | None
+    notes: list[str] = field(default_factory=list)
+    found: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def carry_out(self, job: Job, progress: Tell) -> tuple[str, ...]:
+        """Writes a picture; the first one of a batch waits for the search of all."""
+        if job.name not in self.found:
+            self._search(job, progress)
+        best, *restarts = self.found.pop(job.name)
+        for image, path in zip(restarts, _restart_files(job, self.kept), strict=True):
+            _write(image, path)
+        # Last, as it says that the picture is done.
+        _write(best, job.target)
+        return ()
+
+    def _search(self, first: Job, progress: Tell) -> None:
+        """Searches a picture together with those that come next."""
+        later = self.wanted[self.wanted.index(first) + 1 :]
+        read = [(first, self._read(first)), *islice(self._readable(later), self.batch - 1)]
+        y = torch.stack([image for _, image in read]).to(self.device)
+        total = _asked(self.inverter)
+        # The first of a batch waits for all of them: what is done is told as so many pictures.
+        self.distance.done, self.distance.tell = 0, lambda n: progress(n * len(read), total)
+        searches = self.inverter.searches(y)
+        written = (best_of(searches), *searches[: self.kept])
+        for i, (job, _) in enumerate(read):
+            self.found[job.name] = [found.images[i].cpu() for found in written]
+        if self.report is not None:
+            self.report.add([job.name for job, _ in read], searches)
+
+    def _readable(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Tensor]]:
+        for job in jobs:
+            try:
+                yield job, self._read(job)
+            except (ValueError, OSError, MemoryError):
+                continue  # Its own turn will say why.
+
+    def _read(self, job: Job) -> Tensor:
+        """Reads a picture in [0, 1], with the shape (C, H, W) that the damage leaves of the prior's."""
+        if is_video(job.source):
+            raise ValueError("videos are not searched; give pictures")
+        pixels = read_picture(job.source).colours
+        height, width = pixels.shape[:2]
+        C, H, W = self.shape
+        if (height, width) != (H, W):
+            raise ValueError(
+                f"it has {width}x{height} pixels; this prior and this damage take {W}x{H} alone, bring it there first"
+            )
+        peak = 65535 if pixels.dtype == np.uint16 else 255
+        y = torch.from_numpy(pixels.astype(np.float32) / peak).permute(2, 0, 1)
+        if y.shape[0] == C:
+            return y
+        return y.repeat(3, 1, 1) if C == 3 else (y * torch.tensor(_LUMA).view(3, 1, 1)).sum(0)[None]
+
+
+def _asked(inverter: Inverter) -> int:
+    """Returns how often a search asks for the distance."""
+    phases = inverter.config.phases or ()
+    return inverter.config.restarts * sum(phase.steps + 1 for phase in phases)
+
+
+def _write(image: Tensor, path: Path) -> None:
+    pixels = to_uint8(image[None])[0].permute(1, 2, 0)
+    write_picture(Picture(np.ascontiguousarray(pixels.numpy())), path)
+
+
+def _as_png(jobs: Sequence[Job], output: Path) -> list[Job]:
+    """Returns the jobs with outputs that are PNG files."""
+    if jobs[0].target == output and output.suffix.lower() != ".png":
+        raise ValueError(f"{output}: restored pictures are written as PNG; end the name in .png")
+    return [
+        job if job.target == output else replace(job, target=job.target.with_suffix(".png"))
+        for job in jobs
+    ]
+
+
+def _restart_files(job: Job, count: int) -> list[Path]:
+    return [job.target.with_name(f"{job.target.stem}.restart-{i}.png") for i in range(count)]
+
+
+def _check_alike(jobs: Sequence[Job], kept: int) -> None:
+    """Refuses pictures that would be written to the same file."""
+    taken: dict[Path, str] = {}
+    for job in jobs:
+        for path in chain([job.target], _restart_files(job, kept)):
+            if path in taken:
+                raise ValueError(
+                    f"{taken[path]} and {job.name} would both be written to {path}; rename one of them"
+                )
+            taken[path] = job.name
+
+
+def _method(damage: Degradation[Any] | None) -> Method:
+    if damage is None:
+        raise ValueError(
+            "nothing says how the pictures were damaged; give --degradation D, or --method blind or pulse, which "
+            "need none"
+        )
+    return "universal" if isinstance(damage, UniversalDegradation) else "non-blind"
+
+
+def _observed_shape(inverter: Inverter) -> tuple[int, int, int]:
+    """Returns the shape (C, H, W) of the pictures that are searched.
+
+    Raises:
+        ValueError: If prior and damage do not go together.
+    """
+    channels, height, width = inverter.prior.shape
+    damage, scale = inverter.degradation, inverter.scale
+    size = f"the prior makes {width}x{height} pixels"
+    if height % scale or width % scale:
+        raise ValueError(f"{size}, which a reduction by {scale} does not divide; choose another")
+    if isinstance(damage, UniversalDegradation):
+        if damage.channels != channels:
+            raise ValueError(
+                f"the prior makes pictures of {channels} channels, the universal model takes {damage.channels}; both "
+                "must have been trained on the same"
+            )
+        if min(height, width) < SMALLEST:
+            raise ValueError(
+                f"{size}, too few to read a damage off; {SMALLEST}x{SMALLEST} is the least"
+            )
+    return channels, height // scale, width // scale
+
+
+def _facts(inverter: Inverter) -> dict[str, Any]:
+    """Returns how is searched, as JSON has it."""
+    config = inverter.config
+    return {
+        "seed": config.seed,
+        "restarts": config.restarts,
+        "distance": "textures on all scales, and pixels",
+        "phases": [asdict(phase) for phase in config.phases or ()],
+    }

@@ -1,0 +1,167 @@
+"""The recipes of the universal degradation model, and their presets.
+
+``paper`` is the authors' size, as far as their code says; their data are 40,000 Wikimedia Quality Images. The smaller
+ones are for CPUs: small networks, crops and codes, maps of a fourth of the resolution, no batch normalisation, and a
+larger learning rate.
+
+References:
+    | Towards a Universal Image Degradation Model via Content-Degradation Disentanglement (Yang et al., 2025)
+    | https://arxiv.org/abs/2505.12860
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..degradations import Imaging, UniversalDegradation, simulator
+from ..networks import Redegrader
+from ..systems import Universal, UniversalPairs
+from ..training.config import DataConfig, RunConfig
+from .robust_gans import Recipe, schedule
+
+__all__ = ["UNIVERSAL", "UNIVERSAL_SIZES", "UniversalSize", "with_damage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalSize:
+    """The size of a run.
+
+    Attributes:
+        degradation: The networks.
+        damage: What befalls clean images.
+        crop: The side of the images in pixels.
+        batch: Images in an iteration.
+        iterations: The number of iterations.
+        lr: Adam's learning rate.
+        ema: The decay of the moving average.
+        reports: The number of log lines, sample grids and checkpoints of a run.
+    """
+
+    degradation: UniversalDegradation.Config
+    damage: Imaging.Config
+    crop: int
+    batch: int
+    iterations: int
+    lr: float
+    ema: float
+    reports: tuple[int, int, int]
+
+
+UNIVERSAL_SIZES: dict[str, UniversalSize] = {
+    # Five minutes on one core of a CPU.
+    "tiny": UniversalSize(
+        degradation=UniversalDegradation.Config(
+            redegrader=Redegrader.Config(
+                widths=(16, 32), blocks=(1, 1), embedding=16, local=2, ratio=4
+            ),
+            width=16,
+            kernel=7,
+            norm=False,
+        ),
+        damage=Imaging.Config(strength=0.25, local=0.5),
+        crop=32,
+        batch=16,
+        iterations=1000,
+        lr=1e-3,
+        ema=0.995,
+        reports=(50, 5, 5),
+    ),
+    # Two hours on one core of a CPU.
+    "small": UniversalSize(
+        degradation=UniversalDegradation.Config(
+            redegrader=Redegrader.Config(
+                widths=(24, 48), blocks=(2, 1), embedding=32, local=2, ratio=4
+            ),
+            width=24,
+            kernel=7,
+            norm=False,
+        ),
+        damage=Imaging.Config(strength=0.5, local=0.5),
+        crop=64,
+        batch=8,
+        iterations=10_000,
+        lr=1e-3,
+        ema=0.999,
+        reports=(100, 10, 10),
+    ),
+    "paper": UniversalSize(
+        degradation=UniversalDegradation.Config(),
+        damage=Imaging.Config(local=0.5),
+        crop=128,
+        batch=24,
+        iterations=500_000,
+        lr=1e-4,
+        ema=0.999,
+        reports=(1000, 50, 50),
+    ),
+}
+"""The presets of these recipes by name."""
+
+
+def universal(preset: str, setting: str | None = None) -> RunConfig:
+    """The universal degradation model: reads the damage off one photograph and puts it onto another.
+
+    It is trained on clean images, which it damages itself, or as --setting or --degradation say.
+    """
+    s = find_size(preset)
+    system = Universal.Config(degradation=s.degradation, damage=s.damage, lr=s.lr, ema=s.ema)
+    if setting is not None:
+        told = simulator(setting, rounding="straight-through", table="integer", chroma="bilinear")
+        system = replace(system, damage=told.config)
+    return _run("universal", preset, system)
+
+
+def universal_pairs(preset: str, setting: str | None = None) -> RunConfig:
+    """The universal degradation model, from real pairs: damaged photographs and their clean partners (--clean)."""
+    s = find_size(preset)
+    system = UniversalPairs.Config(degradation=s.degradation, lr=s.lr, ema=s.ema)
+    run = _run("universal-pairs", preset, system)
+    return replace(run, data=replace(run.data, setting=setting))
+
+
+UNIVERSAL: dict[str, Recipe] = {"universal": universal, "universal-pairs": universal_pairs}
+"""These recipes by name."""
+
+
+def with_damage(run: RunConfig, damage: Any) -> RunConfig:
+    """Returns the run with other damage of its images.
+
+    Arguments:
+        run: A run of the recipe ``universal``.
+        damage: The configuration of a degradation.
+
+    Raises:
+        ValueError: If its pairs are real.
+    """
+    if isinstance(run.system, UniversalPairs.Config):
+        raise ValueError(
+            f"{run.recipe} learns from pairs that were damaged; leave --degradation out"
+        )
+    return replace(run, system=replace(run.system, damage=damage))
+
+
+def find_size(preset: str) -> UniversalSize:
+    """Returns a preset by name.
+
+    Raises:
+        ValueError: If these recipes have none of this name.
+    """
+    if preset not in UNIVERSAL_SIZES:
+        raise ValueError(
+            f"preset {preset!r} is for other recipes; choose one of {', '.join(UNIVERSAL_SIZES)}"
+        )
+    return UNIVERSAL_SIZES[preset]
+
+
+def _run(recipe: str, preset: str, system: Universal.Config) -> RunConfig:
+    s = find_size(preset)
+    data = DataConfig(size=s.crop, random_crop=True, keep_jpeg_grid=False)
+    return RunConfig(
+        recipe=recipe,
+        preset=preset,
+        seed=0,
+        data=data,
+        system=system,
+        training=schedule(s, s.iterations),
+    )

@@ -7,14 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..degradations import UniversalDegradation, UniversalParams, pack_code
 from ..degradations.codes import MAGIC, unpack_code
 from ..functional.random import generator_for
-from ..photos import read_picture, write_whole
+from ..photos import read_picture, tensor_of, write_whole
 from ..photos.redegrade import encode_picture
 from ..runs import Which
 from ..training.processes import find_device
@@ -127,24 +125,13 @@ def _read(
         colours = read_picture(source).colours
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    y = _colours(colours, model.channels)
+    y = tensor_of(colours, model.channels)
     H, W = y.shape[-2:]
     if min(H, W) < SMALLEST:
         raise ValueError(
             f"{source} has {W}x{H} pixels, too few to read a damage off; give {SMALLEST}x{SMALLEST} or more"
         )
     return encode_picture(model, y, device=device), (H, W)
-
-
-def _colours(colours: np.ndarray[Any, Any], channels: int) -> Tensor:
-    """Returns the picture (1, channels, H, W): grey as RGB, or the luma of RGB."""
-    y = torch.from_numpy(np.ascontiguousarray(colours)).permute(2, 0, 1)[None]
-    if y.shape[1] == channels:
-        return y
-    if channels == 3:
-        return y.expand(-1, 3, -1, -1)
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (y.float() * weights).sum(dim=1, keepdim=True).round().to(y.dtype)
 
 
 def _facts(

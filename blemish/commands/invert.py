@@ -36,7 +36,7 @@ from ..degradations import (
     is_differentiable,
     to_uint8,
 )
-from ..photos import Picture, read_picture, write_picture, write_whole
+from ..photos import Picture, read_picture, tensor_of, write_picture, write_whole
 from ..priors import Prior
 from ..restorers import Inverted, Inverter, best_of, inverter_for
 from ..restorers.methods import Method, search_distance
@@ -45,11 +45,9 @@ from ..training.processes import find_device
 from ..training.progress import Tell
 from .degrade import find_degradation
 from .encode import SMALLEST
-from .pictures import Job, Tally, find_jobs, is_video, work
+from .pictures import Job, Tally, conclude, find_jobs, is_video, work
 
 __all__ = ["find_damage", "find_prior", "run"]
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def run(
@@ -117,13 +115,7 @@ def run(
     inverter.to(place).eval().requires_grad_(False)
     worker = _Worker(inverter, distance, shape, place, wanted, batch, kept, losses)
     tally = Tally(len(jobs), output, in_place=False)
-    code = work(jobs, worker, tally, "searching", again=overwrite)
-    if code == 130:
-        return code
-    if source.is_file() and tally.failed:
-        raise ValueError(f"{source}: {tally.failed[0][1]}")
-    tally.report()
-    return code
+    return conclude(source, tally, work(jobs, worker, tally, "searching", again=overwrite))
 
 
 def find_prior(what: str, *, tell: Callable[[str], object] = print) -> Prior:
@@ -298,10 +290,7 @@ class _Worker:
                 f"it has {width}x{height} pixels; this prior and this damage take {W}x{H} alone, bring it there first"
             )
         peak = 65535 if pixels.dtype == np.uint16 else 255
-        y = torch.from_numpy(pixels.astype(np.float32) / peak).permute(2, 0, 1)
-        if y.shape[0] == C:
-            return y
-        return y.repeat(3, 1, 1) if C == 3 else (y * torch.tensor(_LUMA).view(3, 1, 1)).sum(0)[None]
+        return tensor_of(pixels.astype(np.float32) / peak, C)[0]
 
 
 def _asked(inverter: Inverter) -> int:

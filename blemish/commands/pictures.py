@@ -18,7 +18,7 @@ from ..data.files import picture_names
 from ..photos import FORMATS, VIDEOS, NotEnoughMemory, lies_in
 from ..training.progress import Tell, waiting
 
-__all__ = ["Job", "Tally", "Worker", "find_jobs", "is_video", "work"]
+__all__ = ["Job", "Tally", "Worker", "conclude", "find_jobs", "is_video", "work"]
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 _SHARES = 1000  # of a picture, for the bar
@@ -115,6 +115,28 @@ def work(jobs: Sequence[Job], worker: Worker, tally: Tally, doing: str, *, again
         print(f"error: stopped {tally.so_far()}", file=sys.stderr)
         return 130
     return 1 if tally.failed else 0
+
+
+def conclude(source: Path, tally: Tally, code: int) -> int:
+    """Says what became of the pictures, unless Ctrl-C stopped it, which says so itself.
+
+    Arguments:
+        source: The picture or the folder.
+        tally: The counts.
+        code: What :func:`work` returned.
+
+    Returns:
+        The code.
+
+    Raises:
+        ValueError: If the one picture failed.
+    """
+    if code == 130:
+        return code
+    if source.is_file() and tally.failed:
+        raise ValueError(f"{source}: {tally.failed[0][1]}")
+    tally.report()
+    return code
 
 
 def _attempt(job: Job, worker: Worker, tally: Tally, progress: Tell, *, again: bool) -> None:

@@ -39,7 +39,7 @@ from ..runs import Run, Which, load
 from ..training.checkpoint import write_atomically
 from ..training.processes import find_device
 from ..training.progress import Tell
-from .pictures import Job, Tally, find_jobs, is_video, work
+from .pictures import Job, Tally, conclude, find_jobs, is_video, work
 
 __all__ = ["find_restorer", "run"]
 
@@ -86,14 +86,9 @@ def run(
     worker = _Worker(restorer, place, tile, shows=0 if page is None else _SHOWN)
     tally = Tally(len(jobs), output or source, in_place=in_place)
     code = work(jobs, worker, tally, "restoring", again=overwrite or in_place)
-    if code == 130:
-        return code
-    if page is not None:
+    if page is not None and code != 130:
         _write_page(page, worker.shown, what, tally.done)
-    if source.is_file() and tally.failed:
-        raise ValueError(f"{source}: {tally.failed[0][1]}")
-    tally.report()
-    return code
+    return conclude(source, tally, code)
 
 
 def find_restorer(

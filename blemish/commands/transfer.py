@@ -12,21 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..degradations import UniversalDegradation, UniversalParams
 from ..functional.random import stable_hash
-from ..photos import Picture, read_picture, write_picture
+from ..photos import Picture, read_picture, recoloured, tensor_of, write_picture
 from ..photos.redegrade import redegrade_picture
 from ..runs import Which
 from ..training.processes import find_device
 from ..training.progress import Tell
 from .encode import find_model, find_reference
-from .pictures import Job, Tally, find_jobs, is_video, work
+from .pictures import Job, Tally, conclude, find_jobs, is_video, work
 
 __all__ = ["run"]
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def run(
@@ -66,13 +63,7 @@ def run(
     model = find_model(what, checkpoint, device)
     worker = _Worker(model, find_reference(model, reference, place), place, seed, local=local)
     tally = Tally(len(jobs), output, in_place=False, verb="redegrade")
-    code = work(jobs, worker, tally, "redegrading", again=overwrite)
-    if code == 130:
-        return code
-    if source.is_file() and tally.failed:
-        raise ValueError(f"{source}: {tally.failed[0][1]}")
-    tally.report()
-    return code
+    return conclude(source, tally, work(jobs, worker, tally, "redegrading", again=overwrite))
 
 
 @dataclass
@@ -96,8 +87,7 @@ class _Worker:
 
     def redegraded(self, picture: Picture, name: str, progress: Tell) -> Picture:
         """Redegrades the colours of a picture."""
-        own = torch.from_numpy(np.ascontiguousarray(picture.colours)).permute(2, 0, 1)[None]
-        x = _with_channels(own, self.model.channels)
+        x = tensor_of(picture.colours, self.model.channels)
         shape = (1, x.shape[1], x.shape[2], x.shape[3])
         y = redegrade_picture(
             self.model,
@@ -107,15 +97,5 @@ class _Worker:
             device=self.device,
             progress=progress,
         )
-        y = _with_channels(y, own.shape[1])
+        y = recoloured(y, picture.colours.shape[2])
         return replace(picture, colours=np.ascontiguousarray(y[0].permute(1, 2, 0).numpy()))
-
-
-def _with_channels(x: Tensor, channels: int) -> Tensor:
-    """Returns a picture (1, channels, H, W): grey as RGB, or the luma of RGB."""
-    if x.shape[1] == channels:
-        return x
-    if channels == 3:
-        return x.repeat_interleave(3, dim=1)
-    luma = (x.float() * torch.tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    return luma.round().to(x.dtype)

@@ -41,9 +41,8 @@ from ..degradations import (
     pack_code,
     unpack_code,
 )
-from ..functional.jpeg import BLUE, GREEN, RED
 from ..functional.random import generator_for, generators_for, stable_hash
-from ..functional.stages import to_8_bits
+from ..functional.stages import grey_of, to_8_bits
 from ..metrics import blur_extent, jpeg_grid, noise_level
 from ..types import Shape
 
@@ -175,7 +174,7 @@ def measure_facts(images: Tensor, content: Tensor) -> dict[str, Tensor]:
           they are largest in another place.
     """
     y = to_8_bits(images)
-    noise, grid = noise_level(_luma(y)), jpeg_grid(y)
+    noise, grid = noise_level(grey_of(y)), jpeg_grid(y)
     return {
         "noise": noise,
         "blur": blur_extent(y, noise=noise).sigma,
@@ -309,13 +308,6 @@ def fact_spread(
 def _deviation(values: Tensor) -> float:
     known = values[~values.isnan()]
     return float(known.std(correction=0)) if len(known) else float("nan")
-
-
-def _luma(y: Tensor) -> Tensor:
-    """Returns the luma of pictures, with shape (B, 1, H, W)."""
-    if y.shape[1] == 1:
-        return y
-    return (y * y.new_tensor([RED, GREEN, BLUE]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def _slope(content: Tensor, y: Tensor) -> Tensor:

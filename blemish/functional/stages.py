@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blur import blur
-from .jpeg import jpeg
+from .jpeg import BLUE, GREEN, RED, jpeg
 from .noise import poisson_of_levels
 from .resample import coverage_matrix
 
@@ -113,7 +113,7 @@ def grey_of(x: Tensor) -> Tensor:
     """Returns the luma 0.299 R + 0.587 G + 0.114 B, with shape (B, 1, H, W); grey images are kept."""
     if x.shape[1] == 1:
         return x
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=x.dtype, device=x.device)
+    weights = torch.tensor([RED, GREEN, BLUE], dtype=x.dtype, device=x.device)
     return (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 

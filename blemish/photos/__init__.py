@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .channels import with_channels
+from .channels import recoloured, tensor_of, with_channels
 from .files import lies_in, write_whole
 from .metadata import Metadata
 from .picture import FORMATS, Picture, read_picture, write_picture
@@ -21,8 +21,10 @@ __all__ = [
     "deviation",
     "lies_in",
     "read_picture",
+    "recoloured",
     "restore_tiled",
     "restore_video",
+    "tensor_of",
     "tiling",
     "with_channels",
     "write_picture",

@@ -1,4 +1,4 @@
-"""Restorers for pictures of other channels than theirs.
+"""Pictures of other channels than a network's, and restorers for them.
 
 A restorer of RGB gets a grey picture three times over, and what it makes of it becomes grey again by ITU-R BT.601,
 Y = 0.299 R + 0.587 G + 0.114 B. A restorer of grey gets red, green and blue each by itself.
@@ -7,15 +7,16 @@ Y = 0.299 R + 0.587 G + 0.114 B. A restorer of grey gets red, green and blue eac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from ..functional.stages import grey_of
 from ..restorers import Restorer
 
-__all__ = ["EachChannel", "GreyAsRGB", "with_channels"]
-
-_LUMA = (0.299, 0.587, 0.114)
+__all__ = ["EachChannel", "GreyAsRGB", "recoloured", "tensor_of", "with_channels"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class GreyAsRGB(_Adapted):
 
     def __call__(self, y: Tensor) -> Tensor:
         """Restores images of shape (B, 1, H, W)."""
-        x = self.inner(y.repeat_interleave(3, dim=1))
-        return (x * x.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+        return grey_of(self.inner(y.repeat_interleave(3, dim=1)))
 
 
 @final
@@ -89,3 +89,29 @@ def with_channels(restorer: Restorer, channels: int) -> Restorer:
     raise ValueError(
         f"images have {channels} channels, the restorer takes {own}; 1 and 3 are understood"
     )
+
+
+def tensor_of(colours: np.ndarray[Any, Any], channels: int) -> Tensor:
+    """Returns a picture's colours as a tensor of so many channels: grey as RGB, or the luma of RGB.
+
+    Arguments:
+        colours: The colours of a :class:`Picture`, with shape (H, W, 1 or 3).
+        channels: 1 or 3.
+
+    Returns:
+        The colours with shape (1, channels, H, W), in the type that they have.
+    """
+    return recoloured(
+        torch.from_numpy(np.ascontiguousarray(colours)).permute(2, 0, 1)[None], channels
+    )
+
+
+def recoloured(x: Tensor, channels: int) -> Tensor:
+    """Returns images (B, C, H, W) with so many channels: grey as RGB, or the luma of RGB, rounded where they are whole."""
+    if x.shape[1] == channels:
+        return x
+    if channels == 3:
+        return x.repeat_interleave(3, dim=1)
+    if x.is_floating_point():
+        return grey_of(x)
+    return grey_of(x.float()).round().to(x.dtype)

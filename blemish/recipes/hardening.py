@@ -18,12 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..degradations import NeuralDegradation, Radii, simulator
+from ..degradations import NeuralDegradation, Radii
 from ..functional.pool import Pool
 from ..networks import RRDBNet, UNetDiscriminator, Upscaler
 from ..restorers import FeedForward
 from ..systems import ANDGAN, ANDNet, Synthetic
-from ..training.config import DataConfig, RunConfig
+from ..training.config import RunConfig
+from .crops import crops_run, damage_of, one_of
 from .robust_gans import Recipe, schedule
 
 __all__ = ["HARDENING", "SIZES", "Size", "with_restorer", "with_scale"]
@@ -203,11 +204,7 @@ def find_size(preset: str) -> Size:
     Raises:
         ValueError: If these recipes have none of this name.
     """
-    if preset not in SIZES:
-        raise ValueError(
-            f"preset {preset!r} is for other recipes; choose one of {', '.join(SIZES)}"
-        )
-    return SIZES[preset]
+    return one_of(SIZES, preset)
 
 
 def with_scale(run: RunConfig, scale: int) -> RunConfig:
@@ -281,15 +278,5 @@ def _run(recipe: str, preset: str, setting: str | None) -> RunConfig:
         ema=s.ema,
     )
     if setting is not None:
-        # Nothing is learned through it: it rounds as files are rounded.
-        told = simulator(setting, rounding="straight-through", table="integer", chroma="bilinear")
-        system = replace(system, degradation=told.config, simulator=f"setting:{setting}")
-    data = DataConfig(size=s.crop, random_crop=True, keep_jpeg_grid=False)
-    return RunConfig(
-        recipe=recipe,
-        preset=preset,
-        seed=0,
-        data=data,
-        system=system,
-        training=schedule(s, s.iterations),
-    )
+        system = replace(system, degradation=damage_of(setting), simulator=f"setting:{setting}")
+    return crops_run(recipe, preset, s, system)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..degradations import Imaging, UniversalDegradation, simulator
+from ..degradations import Imaging, UniversalDegradation
 from ..networks import Redegrader
 from ..systems import Universal, UniversalPairs
-from ..training.config import DataConfig, RunConfig
-from .robust_gans import Recipe, schedule
+from ..training.config import RunConfig
+from .crops import crops_run, damage_of, one_of
+from .robust_gans import Recipe
 
 __all__ = ["UNIVERSAL", "UNIVERSAL_SIZES", "UniversalSize", "with_damage"]
 
@@ -107,16 +108,15 @@ def universal(preset: str, setting: str | None = None) -> RunConfig:
     s = find_size(preset)
     system = Universal.Config(degradation=s.degradation, damage=s.damage, lr=s.lr, ema=s.ema)
     if setting is not None:
-        told = simulator(setting, rounding="straight-through", table="integer", chroma="bilinear")
-        system = replace(system, damage=told.config)
-    return _run("universal", preset, system)
+        system = replace(system, damage=damage_of(setting))
+    return crops_run("universal", preset, s, system)
 
 
 def universal_pairs(preset: str, setting: str | None = None) -> RunConfig:
     """The universal degradation model, from real pairs: damaged photographs and their clean partners (--clean)."""
     s = find_size(preset)
     system = UniversalPairs.Config(degradation=s.degradation, lr=s.lr, ema=s.ema)
-    run = _run("universal-pairs", preset, system)
+    run = crops_run("universal-pairs", preset, s, system)
     return replace(run, data=replace(run.data, setting=setting))
 
 
@@ -147,21 +147,4 @@ def find_size(preset: str) -> UniversalSize:
     Raises:
         ValueError: If these recipes have none of this name.
     """
-    if preset not in UNIVERSAL_SIZES:
-        raise ValueError(
-            f"preset {preset!r} is for other recipes; choose one of {', '.join(UNIVERSAL_SIZES)}"
-        )
-    return UNIVERSAL_SIZES[preset]
-
-
-def _run(recipe: str, preset: str, system: Universal.Config) -> RunConfig:
-    s = find_size(preset)
-    data = DataConfig(size=s.crop, random_crop=True, keep_jpeg_grid=False)
-    return RunConfig(
-        recipe=recipe,
-        preset=preset,
-        seed=0,
-        data=data,
-        system=system,
-        training=schedule(s, s.iterations),
-    )
+    return one_of(UNIVERSAL_SIZES, preset)

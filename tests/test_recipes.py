@@ -30,6 +30,7 @@ from blemish.degradations import (
 from blemish.functional.kernels import disk, disk_radius
 from blemish.functional.random import generator_for, rand
 from blemish.networks import TwoHeads
+from blemish.priors import StylePrior
 from blemish.recipes import (
     HARDENING,
     PRESETS,
@@ -237,6 +238,20 @@ def test_small_presets_say_what_stabilises_them() -> None:
     assert configure("unir", "cifar10-quick").system.discriminator == quick.discriminator
     grey: RobustGAN.Config = configure("bncr-gan", "small16-grey", "N").system
     assert grey.prior.network.output_gain == grey.discriminator_rate == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_style_prior_is_trained_as_the_gan_is(preset: str) -> None:
+    plain, styled = configure("gan", preset), configure("style-prior", preset)
+    p, network = plain.system.prior.network, styled.system.prior.network
+    assert isinstance(styled.system.prior, StylePrior.Config)
+    assert (network.size, network.latent) == (p.size, p.latent)
+    assert network.image_channels == p.image_channels
+    # The discriminator learns as fast as it did.
+    rates = [c.system.lr * c.system.discriminator_rate for c in (plain, styled)]
+    assert rates[0] == pytest.approx(rates[1])
+    same = {name: getattr(plain.system, name) for name in ("prior", "lr", "discriminator_rate")}
+    assert replace(styled, recipe="gan", system=replace(styled.system, **same)) == plain
 
 
 # Variants

@@ -15,6 +15,7 @@ from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
 from .hardening import HARDENING, SIZES, Size, with_restorer, with_scale
 from .presets import PRESETS, Preset
+from .priors import PRIORS
 from .restorers import RESTORATION, TAUGHT, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
 from .universal import UNIVERSAL, UNIVERSAL_SIZES, UniversalSize, with_damage
@@ -23,6 +24,7 @@ __all__ = [
     "ANY_SIZE",
     "HARDENING",
     "PRESETS",
+    "PRIORS",
     "RECIPES",
     "RESTORATION",
     "RESTORING",
@@ -50,7 +52,7 @@ RESTORING: dict[str, Recipe] = {**RESTORATION, **HARDENING}
 ANY_SIZE: dict[str, Recipe] = {**RESTORING, **UNIVERSAL}
 """The recipes whose networks take images of any size, by name."""
 
-RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **RESTORING, **UNIVERSAL}
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **PRIORS, **RESTORING, **UNIVERSAL}
 """All recipes by name."""
 
 _KINDS: dict[str, type] = {

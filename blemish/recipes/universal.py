@@ -31,6 +31,11 @@ class UniversalSize:
     Attributes:
         degradation: The networks.
         damage: What befalls clean images.
+        colour: The weight of the colours' distance. In small crops it is mostly a matter of their extremes, which noise
+            decides.
+        rate: The price of the map's bits for each pixel.
+        k: The price of the embedding's bits in bits of the map; None: the root of the number of cells. With it, a bit
+            of the embedding costs the same in all sizes.
         crop: The side of the images in pixels.
         batch: Images in an iteration.
         iterations: The number of iterations.
@@ -41,6 +46,9 @@ class UniversalSize:
 
     degradation: UniversalDegradation.Config
     damage: Imaging.Config
+    colour: float = 10.0
+    rate: float = 0.2
+    k: float | None = None
     crop: int
     batch: int
     iterations: int
@@ -61,6 +69,9 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
             norm=False,
         ),
         damage=Imaging.Config(strength=0.25, local=0.5),
+        colour=1.0,
+        rate=0.4,
+        k=2.0,
         crop=32,
         batch=16,
         iterations=1000,
@@ -79,9 +90,12 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
             norm=False,
         ),
         damage=Imaging.Config(strength=0.5, local=0.5),
+        colour=1.0,
+        rate=0.4,
+        k=8.0,
         crop=64,
         batch=8,
-        iterations=10_000,
+        iterations=8000,
         lr=1e-3,
         ema=0.999,
         reports=(100, 10, 10),
@@ -106,7 +120,7 @@ def universal(preset: str, setting: str | None = None) -> RunConfig:
     It is trained on clean images, which it damages itself, or as --setting or --degradation say.
     """
     s = find_size(preset)
-    system = Universal.Config(degradation=s.degradation, damage=s.damage, lr=s.lr, ema=s.ema)
+    system = Universal.Config(damage=s.damage, **_shared(s))
     if setting is not None:
         system = replace(system, damage=damage_of(setting))
     return crops_run("universal", preset, s, system)
@@ -115,7 +129,7 @@ def universal(preset: str, setting: str | None = None) -> RunConfig:
 def universal_pairs(preset: str, setting: str | None = None) -> RunConfig:
     """The universal degradation model, from real pairs: damaged photographs and their clean partners (--clean)."""
     s = find_size(preset)
-    system = UniversalPairs.Config(degradation=s.degradation, lr=s.lr, ema=s.ema)
+    system = UniversalPairs.Config(**_shared(s))
     run = crops_run("universal-pairs", preset, s, system)
     return replace(run, data=replace(run.data, setting=setting))
 
@@ -139,6 +153,12 @@ def with_damage(run: RunConfig, damage: Any) -> RunConfig:
             f"{run.recipe} learns from pairs that were damaged; leave --degradation out"
         )
     return replace(run, system=replace(run.system, damage=damage))
+
+
+def _shared(s: UniversalSize) -> dict[str, Any]:
+    """Returns what both recipes take of a preset."""
+    names = ("degradation", "colour", "rate", "k", "lr", "ema")
+    return {name: getattr(s, name) for name in names}
 
 
 def find_size(preset: str) -> UniversalSize:

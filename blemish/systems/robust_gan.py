@@ -95,7 +95,7 @@ class RobustGAN(System):
         What is chosen about the damaged data stands in :mod:`blemish.degradations.settings`.
 
         Attributes:
-            prior: G_x.
+            prior: G_x, a :class:`~blemish.priors.GANPrior` or a :class:`~blemish.priors.StylePrior`.
             degradation: What the generated images go through; a chain or an identity.
             discriminator: D_y.
             lr: Adam's learning rate of the generators.
@@ -125,7 +125,7 @@ class RobustGAN(System):
                 kernels are about as wide; see :meth:`RobustGAN.strengths`.
         """
 
-        prior: GANPrior.Config = GANPrior.Config()
+        prior: Any = GANPrior.Config()
         degradation: Any = Identity.Config()
         discriminator: ResNetDiscriminator.Config = ResNetDiscriminator.Config()
         lr: float = 2e-4
@@ -213,7 +213,8 @@ class RobustGAN(System):
     @property
     def image_shape(self) -> ImageShape:
         """The shape of the prior's images, which observed ones must have."""
-        return self.prior.shape
+        shape: ImageShape = self.prior.shape
+        return shape
 
     def strengths(self) -> dict[str, Strength]:
         """Returns the mean learned strengths since the last call, with their sane ranges.

@@ -17,6 +17,7 @@ from .named import FEATURES, named_features
 from .nearest import nearest_l1
 from .niqe import NIQEModel, niqe
 from .noise_level import NoiseLaw, noise_law, noise_level
+from .noise_spectrum import FREQUENCIES, noise_spectrum
 from .perceptual import PerceptualNetwork, perceptual, perceptual_network
 from .sharpness import sharpness
 from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
@@ -24,6 +25,7 @@ from .wasserstein import wasserstein1
 
 __all__ = [
     "FEATURES",
+    "FREQUENCIES",
     "BlurExtent",
     "DISTSNetwork",
     "Extractor",
@@ -64,6 +66,7 @@ __all__ = [
     "niqe",
     "noise_law",
     "noise_level",
+    "noise_spectrum",
     "perceptual",
     "perceptual_network",
     "pixels",

@@ -13,7 +13,8 @@ neither         neither filters nor map
 free            bits cost nothing; rounding is imitated
 unrounded       bits cost nothing, and nothing is rounded in training
 cheap, dear     bits cost a quarter, or four times, as much
-k-low, k-high   a bit of the embedding costs 1.5 or n - 1 bits of the map, in place of the root of n
+k-low, k-root, k-high
+                a bit of the embedding costs 1.5, the root of n, or n - 1 bits of the map
 
 A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
 photographs: with the recipe's damage, with local damage on all (and with e_l left out, *global only*; and *mixed*: the
@@ -53,6 +54,7 @@ ARMS = (
     "cheap",
     "dear",
     "k-low",
+    "k-root",
     "k-high",
 )
 CROPS = 24 * 16
@@ -76,6 +78,7 @@ def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
         "cheap": {"rate": system.rate / 4},
         "dear": {"rate": system.rate * 4},
         "k-low": {"k": 1.5},
+        "k-root": {"k": None},
         "k-high": {"k": cells - 1.0},
     }
     changed = replace(system.degradation, redegrader=replace(network, **networks.get(arm, {})))

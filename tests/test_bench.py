@@ -65,7 +65,7 @@ def cell(recipe: str = "gan", letter: str = "B", seed: int = 0, **fields: Any) -
 
 
 def task(out: Path, *cells: Cell, **fields: Any) -> Task:
-    return Task(cells, SOURCES, PROTOCOL, out, "cpu", **fields)
+    return Task(cells, SOURCES, PROTOCOL, "cpu", out=out, **fields)
 
 
 def values(out: Path) -> dict[str, Any]:

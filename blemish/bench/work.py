@@ -7,6 +7,7 @@ others go on; the cell of a process that is killed is taken by another.
 
 from __future__ import annotations
 
+import abc
 import multiprocessing
 import sys
 import time
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any, Generic, TypeVar, final
+from typing import Protocol as Structure
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,32 +27,40 @@ from ..configuration import read_json
 from ..training.loop import TrainingDiverged
 from .cells import Cell, Protocol, Sources, lock, measure
 
-__all__ = ["Outcome", "Task", "shard_of", "work", "work_in_parallel"]
+__all__ = ["Outcome", "Task", "Work", "shard_of", "work", "work_in_parallel"]
 
 _POLL = 0.5
 
+AnyCell = TypeVar("AnyCell", bound="Named")
+
+
+class Named(Structure):
+    """A cell of any table: it has a name, and depends on nothing but itself."""
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+
 
 @dataclass(frozen=True)
-class Task:
+class Work(abc.ABC, Generic[AnyCell]):
     """What is to be done, as every process is told.
 
     Attributes:
         cells: The cells, most wanted first.
-        sources: The images.
-        protocol: How cells are trained and measured.
         out: The folder of all cells.
-        device: Where they are trained.
-        deadline: The time (as ``time.time``) after which a run is saved and left; None for no limit.
+        deadline: The time (as ``time.time``) after which what runs is left and nothing begins; None for no limit.
     """
 
-    cells: tuple[Cell, ...]
-    sources: Sources
-    protocol: Protocol
-    out: Path
-    device: str = "auto"
-    deadline: float | None = None
+    cells: tuple[AnyCell, ...]
+    out: Path = field(kw_only=True)
+    deadline: float | None = field(default=None, kw_only=True)
 
-    def done(self, cell: Cell) -> bool:
+    @abc.abstractmethod
+    def compute(self, cell: AnyCell) -> str | None:
+        """Computes a cell and writes its file; returns what to tell of it, or None if it was stopped before its end."""
+
+    def done(self, cell: AnyCell) -> bool:
         """Whether a cell is finished."""
         return (self.out / "cells" / f"{cell.name}.json").is_file()
 
@@ -57,9 +68,35 @@ class Task:
         """Whether the time is up."""
         return self.deadline is not None and time.time() >= self.deadline
 
-    def lock(self, cell: Cell) -> FileLock:
+    def lock(self, cell: AnyCell) -> FileLock:
         """Returns the lock of a cell."""
         return lock(self.out, cell.name)
+
+
+@final
+@dataclass(frozen=True)
+class Task(Work[Cell]):
+    """Cells that are trained: what runs when the time is up is saved, and goes on the next time.
+
+    Attributes:
+        sources: The images.
+        protocol: How cells are trained and measured.
+        device: Where they are trained.
+    """
+
+    sources: Sources
+    protocol: Protocol
+    device: str = "auto"
+
+    def compute(self, cell: Cell) -> str | None:
+        """Trains and measures a cell."""
+        finished = measure(
+            cell, self.sources, self.protocol, self.out, device=self.device, stop=self.over
+        )
+        if not finished:
+            return None
+        found = read_json(self.out / "cells" / f"{cell.name}.json")
+        return f"{found['frechet']:.4g} after {found['seconds']:.0f} s"
 
 
 @dataclass
@@ -78,7 +115,7 @@ class Outcome:
     lost: int = 0
 
 
-def shard_of(cells: Sequence[Cell], shard: str | None) -> tuple[Cell, ...]:
+def shard_of(cells: Sequence[AnyCell], shard: str | None) -> tuple[AnyCell, ...]:
     """Returns the cells of one of several shards.
 
     Arguments:
@@ -96,7 +133,7 @@ def shard_of(cells: Sequence[Cell], shard: str | None) -> tuple[Cell, ...]:
     return tuple(cells[int(i) - 1 :: int(n)])
 
 
-def work(task: Task, say: Callable[[str], object] = print) -> Outcome:
+def work(task: Work[Any], say: Callable[[str], object] = print) -> Outcome:
     """Computes cells in this process.
 
     Arguments:
@@ -115,7 +152,12 @@ def work(task: Task, say: Callable[[str], object] = print) -> Outcome:
 
 
 def _take(
-    task: Task, cell: Cell, outcome: Outcome, say: Callable[[str], object], *, patient: bool
+    task: Work[AnyCell],
+    cell: AnyCell,
+    outcome: Outcome,
+    say: Callable[[str], object],
+    *,
+    patient: bool,
 ) -> bool:
     """Computes a cell if it is free, or waits for it; returns whether to go on."""
     lock = task.lock(cell)
@@ -129,12 +171,12 @@ def _take(
     return False
 
 
-def _compute(task: Task, cell: Cell, outcome: Outcome, say: Callable[[str], object]) -> bool:
+def _compute(
+    task: Work[AnyCell], cell: AnyCell, outcome: Outcome, say: Callable[[str], object]
+) -> bool:
     say(f"{cell.name}: begins")
     try:
-        finished = measure(
-            cell, task.sources, task.protocol, task.out, device=task.device, stop=task.over
-        )
+        told = task.compute(cell)
     except Exception as error:
         # Whatever it is (a GPU out of memory, a mistake of ours), the other cells can go on.
         expected = isinstance(error, (TrainingDiverged, ValueError, OSError))
@@ -144,13 +186,12 @@ def _compute(task: Task, cell: Cell, outcome: Outcome, say: Callable[[str], obje
         outcome.failed[cell.name] = message
         say(f"{cell.name}: failed: {message}")
         return True
-    if finished:
-        found = read_json(task.out / "cells" / f"{cell.name}.json")
-        say(f"{cell.name}: {found['frechet']:.4g} after {found['seconds']:.0f} s")
-    return finished
+    if told is not None:
+        say(f"{cell.name}: {told}")
+    return told is not None
 
 
-def work_in_parallel(task: Task, jobs: int) -> Outcome:
+def work_in_parallel(task: Work[Any], jobs: int) -> Outcome:
     """Computes cells in several processes of one thread each.
 
     Arguments:
@@ -178,7 +219,7 @@ def work_in_parallel(task: Task, jobs: int) -> Outcome:
             worker.join()
 
 
-def _begin(task: Task) -> tuple[SpawnProcess, Connection]:
+def _begin(task: Work[Any]) -> tuple[SpawnProcess, Connection]:
     """Starts a process, and returns it with the end of a pipe to which it tells its outcome."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -189,7 +230,7 @@ def _begin(task: Task) -> tuple[SpawnProcess, Connection]:
     return worker, here
 
 
-def _gathered(crew: Sequence[tuple[SpawnProcess, Connection]], task: Task) -> Outcome:
+def _gathered(crew: Sequence[tuple[SpawnProcess, Connection]], task: Work[Any]) -> Outcome:
     """Waits for what all processes tell."""
     outcome = Outcome()
     for _, told in crew:
@@ -205,7 +246,7 @@ def _gathered(crew: Sequence[tuple[SpawnProcess, Connection]], task: Task) -> Ou
     return outcome
 
 
-def _worker(task: Task, told: Connection) -> None:
+def _worker(task: Work[Any], told: Connection) -> None:
     torch.set_num_threads(1)
     try:
         outcome = work(task, say=_say)

@@ -107,9 +107,9 @@ def run(
             shard_of([cell for cell in wanted if cell.available], shard),
             sources,
             protocol,
-            out,
             device,
-            None if budget is None else time.time() + 60 * budget,
+            out=out,
+            deadline=None if budget is None else time.time() + 60 * budget,
         )
         todo = sum(not task.done(cell) for cell in task.cells)
         print(f"{len(task.cells)} cells, {todo} to compute, in {out}", flush=True)

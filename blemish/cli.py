@@ -34,6 +34,9 @@ from .options import (
     Features,
     Fit,
     Fitting,
+    GivenModel,
+    GivenPrior,
+    GivenSteps,
     ImagesSeen,
     Jobs,
     JsonFile,
@@ -382,7 +385,7 @@ def evaluate(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="smoke, family, or table1 to table10.")
+        str, typer.Argument(metavar="NAME", help="smoke, family, table1 to table10, or udm-table1.")
     ],
     out: Annotated[Path, typer.Option(help="The folder of cells and tables.", metavar="DIR")],
     data: CleanTraining = None,
@@ -401,15 +404,23 @@ def bench(
         str | None, typer.Option(help="The features of distances.", metavar="NAME")
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Images on each side of a distance.", metavar="N", min=2)
+        int | None,
+        typer.Option(
+            help="Images on each side of a distance, of udm-table1 those restored; default: the table's.",
+            metavar="N",
+            min=2,
+        ),
     ] = None,
     overrides: Overrides = None,
     jobs: Jobs = 1,
     budget: Budget = None,
     shard: Shard = None,
     device: Device = "auto",
+    prior: GivenPrior = None,
+    degradation: GivenModel = None,
+    steps: GivenSteps = None,
 ) -> Any:
-    """Compute tables of the paper, cell by cell, beside the paper's figures.
+    """Compute tables of the papers, cell by cell, beside the papers' figures.
 
     Example: blemish bench table2 --data cifar-10:train --out bench/ --preset cifar10-small --budget 120
     """
@@ -432,6 +443,9 @@ def bench(
         budget=budget,
         shard=shard,
         device=device,
+        prior=prior,
+        degradation=degradation,
+        steps=steps,
     )
 
 

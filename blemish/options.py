@@ -26,6 +26,9 @@ __all__ = [
     "Features",
     "Fit",
     "Fitting",
+    "GivenModel",
+    "GivenPrior",
+    "GivenSteps",
     "ImagesSeen",
     "InPlace",
     "InversionMethod",
@@ -191,10 +194,30 @@ OnlySeeds = Annotated[
     str | None, typer.Option(help="Only these seeds, e.g. 0,1.", metavar="NUMBERS")
 ]
 OnlySettings = Annotated[
-    str | None, typer.Option(help="Only these columns, e.g. DN.", metavar="LETTERS")
+    str | None,
+    typer.Option(help="Only these columns, e.g. DN; of udm-table1, e.g. U-M,N-M.", metavar="NAMES"),
 ]
 OnlyModels = Annotated[
     str | None, typer.Option(help="Only these models, e.g. gan,br-gan.", metavar="NAMES")
+]
+GivenPrior = Annotated[
+    str | None,
+    typer.Option("--prior", help="Of udm-table1: a run that has a prior, or a prior.", metavar="P"),
+]
+GivenModel = Annotated[
+    str | None,
+    typer.Option(
+        "--degradation", help="Of udm-table1: a universal model, or its run.", metavar="D"
+    ),
+]
+GivenSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        help="Of udm-table1: steps of each phase; default: the methods'.",
+        metavar="N",
+        min=1,
+    ),
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")]
 Jobs = Annotated[int, typer.Option(help="Cells at a time, one thread each.", metavar="N", min=1)]

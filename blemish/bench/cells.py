@@ -163,6 +163,8 @@ def _read_cell(file: Path) -> dict[str, Any]:
         found = read_json(file)
     except ValueError as error:
         raise ValueError(f"{error}, or {again}") from error
+    if "table" in found:
+        raise ValueError(f"{file} is a cell of the table {found['table']}; choose another --out")
     if found.get("format") != FORMAT:
         raise ValueError(
             f"{file} has format {found.get('format')}, this version reads {FORMAT}; {again}"

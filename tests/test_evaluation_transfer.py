@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from blemish.degradations import Imaging, UniversalDegradation
+from blemish.degradations import Imaging, UniversalDegradation, renewed
 from blemish.evaluation.transfer import (
     SCORES,
     judge_mixed,
     judge_transfer,
     probe,
     ratio,
-    renewed,
 )
 from blemish.functional.random import generator_for, rand, randn
 from blemish.functional.stages import to_8_bits

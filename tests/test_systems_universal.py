@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from blemish.degradations import GaussianNoise, Imaging, UniversalDegradation
+from blemish.degradations import Chain, Contrast, GaussianNoise, Imaging, UniversalDegradation
 from blemish.functional.random import generator_for, rand
 from blemish.losses import colour_loss, texture_distance
 from blemish.networks import Critic, Redegrader
@@ -65,7 +65,7 @@ def test_losses_are_what_they_are_called() -> None:
     x = _batch()
     system.prepare(x, generator_for("prepare"), 0)
     found = system.losses("R", x, generator_for("losses"), 0)
-    clean, y = system.pairs(x, generator_for("prepare"))
+    clean, y, _ = system.pairs(x, generator_for("prepare"))
     assert torch.equal(clean, x)
     d, g = system.degradation, generator_for("losses")
     e_g, e_l = d.latents(y)
@@ -115,7 +115,7 @@ def test_codes_that_are_not_rounded_are_read_as_they_are() -> None:
     x = _batch()
     system.prepare(x, generator_for("prepare"), 0)
     found = system.losses("R", x, generator_for("losses"), 0)["similarity"]
-    _, y = system.pairs(x, generator_for("prepare"))
+    _, y, _ = system.pairs(x, generator_for("prepare"))
     d = system.degradation
     e_g, e_l = d.latents(y)
     noise = d.noise((4, 3, 32, 32), generator_for("losses"))
@@ -180,9 +180,41 @@ def test_pairs_are_partners() -> None:
     config = UniversalPairs.Config(degradation=TINY)
     system = config.build()
     observed, clean = _batch(), _batch(8)[4:]
-    x, y = system.pairs(torch.cat([observed, clean], dim=1), generator_for("unused"))
+    x, y, read = system.pairs(torch.cat([observed, clean], dim=1), generator_for("unused"))
     assert torch.equal(x, clean)
     assert torch.equal(y, observed)
+    assert torch.equal(read, observed)
+    with pytest.raises(ValueError, match="real pairs do not show one damage on two contents"):
+        replace(config, crossed=0.5)
+
+
+def test_a_crossed_code_is_read_off_another_content_with_the_same_damage() -> None:
+    damage = Chain.Config((Contrast.Config((0.5, 1.6)), GaussianNoise.Config((0.1, 0.1))))
+    system = _made(replace(CONFIG, damage=damage, crossed=1.0))
+    batch = _batch()
+    x, y, read = system.pairs(batch, generator_for("pairs"))
+    plain = _made(replace(CONFIG, damage=damage)).pairs(batch, generator_for("pairs"))
+    assert torch.equal(x, plain[0])
+    assert torch.equal(y, plain[1])
+    assert torch.equal(plain[2], plain[1])
+    # The contrast is that of y, the content that of the image before, the noise neither's.
+    again = system.damage.sample((4, 3, 32, 32), generator=generator_for("pairs"))
+    a = again.tensors()["stages.0.gain"].view(-1, 1, 1, 1)
+    noise = read - (0.5 + a * (batch.roll(1, 0) - 0.5))
+    inside = (read > 0) & (read < 1)
+    assert 0.09 < noise[inside].std() < 0.11
+    of_y = y - (0.5 + a * (batch - 0.5))
+    both = inside & (y > 0) & (y < 1)
+    pair = torch.stack([noise[both], of_y[both]])
+    assert abs(torch.corrcoef(pair)[0, 1]) < 0.05
+
+
+def test_a_share_of_codes_is_crossed() -> None:
+    system = _made(replace(CONFIG, crossed=0.25))
+    batch = _batch(64)
+    _, y, read = system.pairs(batch, generator_for("pairs"))
+    share = (y != read).flatten(1).any(dim=1).float().mean()
+    assert 0.1 < share < 0.4
 
 
 def test_what_is_shown_is_damaged_and_redegraded() -> None:
@@ -197,6 +229,7 @@ def test_what_is_shown_is_damaged_and_redegraded() -> None:
     ("changes", "message"),
     [
         ({"rate": -1.0}, "rate=-1.0"),
+        ({"crossed": 1.5}, "crossed=1.5 is no share"),
         ({"colour": float("nan")}, "colour=nan"),
         ({"distance": "lpips"}, "distance='lpips' is not known"),
         ({"distance": "dists:one"}, "give texture, or dists:VGG,WEIGHTS"),

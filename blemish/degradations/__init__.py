@@ -43,6 +43,7 @@ from .pipelines import PIPELINES, pipeline
 from .posterise import Posterise
 from .real_esrgan import RealESRGAN, RealESRGANParams
 from .regions import REGIONS, Local, LocalParams
+from .renewal import renewed
 from .resize import Downsample, DownsampleParams
 from .settings import SETTINGS, setting, simulator
 from .tasks import TASKS, approximation, known_mask, redrawn, task
@@ -139,6 +140,7 @@ __all__ = [
     "pack_code",
     "pipeline",
     "redrawn",
+    "renewed",
     "setting",
     "simulator",
     "task",

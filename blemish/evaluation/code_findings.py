@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..degradations import Degradation, UniversalDegradation, UniversalParams, mix
+from ..degradations import Degradation, UniversalDegradation, UniversalParams, mix, renewed
 from ..functional.random import generators_for, stable_hash
 from ..functional.stages import to_8_bits
 from ..losses import texture_distance
@@ -47,7 +47,6 @@ from .codes import (
 )
 from .numbers import finite, statistics
 from .specimen import SIDE, specimen
-from .transfer import renewed
 
 __all__ = ["KINDS", "CodeFindings", "Matrix", "References", "choose_references", "inspect_codes"]
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from ..degradations import (
     ImagingParams,
     UniversalDegradation,
     UniversalParams,
+    renewed,
 )
 from ..functional.random import generators_for, stable_hash
 from ..functional.stages import to_8_bits
@@ -43,15 +44,10 @@ from ..losses import Distance, texture_distance
 from ..types import Params, Shape
 from .codes import ACTIVE
 
-__all__ = ["SCORES", "Transfer", "judge_mixed", "judge_transfer", "probe", "ratio", "renewed"]
+__all__ = ["SCORES", "Transfer", "judge_mixed", "judge_transfer", "probe", "ratio"]
 
 SCORES = ("reproduction", "transfer", "swapped", "identity", "random", "oracle")
 """The names of the scores."""
-
-P = TypeVar("P", bound=Params)
-
-RANDOM = ("eps", "eps_read", "eps_shot", "u")
-"""The names of parameters that are draws of noise."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +134,6 @@ def judge_transfer(
         joined["bits_l"],
         joined["codes"],
         drawn,
-    )
-
-
-def renewed(params: P, other: P) -> P:
-    """Returns parameters with the noise of others.
-
-    Arguments:
-        params: Parameters.
-        other: Parameters of the same kind and shapes, of which the draws of noise are taken.
-    """
-    fresh = other.tensors()
-    return params.replace_tensors(
-        {n: fresh[n] if n.rpartition(".")[2] in RANDOM else t for n, t in params.tensors().items()}
     )
 
 

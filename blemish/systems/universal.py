@@ -36,7 +36,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..degradations import Degradation, Imaging, UniversalDegradation
+from ..degradations import Degradation, Imaging, UniversalDegradation, renewed
 from ..functional.random import Randomness, generator_for, rand
 from ..functional.stages import to_8_bits
 from ..losses import (
@@ -83,6 +83,9 @@ class Universal(System):
             similarity: The weight of the distance :math:`\\lambda_s`.
             colour: The weight of the colours' distance :math:`\\lambda_c`.
             rate: The price :math:`\\lambda_l` of the map's bits for each pixel.
+            crossed: The share of images whose code is read off another image that the same damage befell, with noise of
+                its own: for them the loss asks for transfer. The paper has none, and leaves content out of the code by
+                its price alone; but what a small code says of a small image is how much texture shall come out.
             k: The price of the embedding's bits in bits of the map; None: the root of the number of cells.
             compression: ``rate``; or the ablations ``noise`` (rounding is imitated, but bits cost nothing) and ``none``
                 (codes are not rounded at all). In these the densities learn what the codes cost all the same.
@@ -107,6 +110,7 @@ class Universal(System):
         colour: float = 10.0
         rate: float = 0.2
         k: float | None = None
+        crossed: float = 0.0
         compression: Compression = "rate"
         contrast: float = 0.0
         queue: int = 120
@@ -126,6 +130,8 @@ class Universal(System):
                 weight = getattr(self, name)
                 if weight < 0 or not math.isfinite(weight):
                     raise ValueError(f"{name}={weight}; give a number of at least 0")
+            if not 0 <= self.crossed <= 1:
+                raise ValueError(f"crossed={self.crossed} is no share; give a number from 0 to 1")
 
         def prices(self, cells: int, pixels: int) -> tuple[float, float]:
             """Returns what a bit of an embedding and of a map costs, for images of so many cells and pixels.
@@ -163,7 +169,7 @@ class Universal(System):
             self.critic = config.critic.build()
         # In a tuple, so that weights of a frozen network are no part of checkpoints.
         self._distance = (_distance(config.distance),)
-        self._pair: tuple[Tensor, Tensor] | None = None
+        self._pairs: tuple[Tensor, Tensor, Tensor] | None = None
         self._bits: list[Tensor] = []
 
     @property
@@ -202,20 +208,27 @@ class Universal(System):
             generator: The source of randomness.
             iteration: Not used.
         """
-        self._pair = self.pairs(batch, generator)
+        self._pairs = self.pairs(batch, generator)
         if self.config.contrast:
             momentum_update(self.key_encoder, self.degradation.global_encoder)
 
     @torch.no_grad()
-    def pairs(self, batch: Tensor, generator: Randomness) -> tuple[Tensor, Tensor]:
-        """Returns clean images and damaged ones, in [0, 1].
+    def pairs(self, batch: Tensor, generator: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns clean images, damaged ones, and those that codes are read off, in [0, 1].
 
         Arguments:
             batch: Clean images in [0, 1], with shape (B, C, H, W).
             generator: The source of randomness.
         """
-        params = self.damage.sample(_shape(batch), generator=generator)
-        return batch, to_8_bits(self.damage(batch, params))
+        shape, crossed = _shape(batch), self.config.crossed
+        params = self.damage.sample(shape, generator=generator)
+        y = to_8_bits(self.damage(batch, params))
+        if not crossed:
+            return batch, y, y
+        again = renewed(params, self.damage.sample(shape, generator=generator))
+        other = to_8_bits(self.damage(batch.roll(1, 0), again))
+        chosen = rand((shape[0], 1, 1, 1), generator) < crossed
+        return batch, y, torch.where(chosen, other, y)
 
     def losses(
         self, phase: str, batch: Tensor, generator: Randomness, iteration: int
@@ -228,13 +241,13 @@ class Universal(System):
             generator: The source of randomness.
             iteration: Not used.
         """
-        if self._pair is None:
+        if self._pairs is None:
             raise RuntimeError("there are no pairs: call prepare first")
         if phase == "C":
-            return self._critics_losses(*self._pair, generator)
-        c, d, (x, y) = self.config, self.degradation, self._pair
+            return self._critics_losses(*self._pairs, generator)
+        c, d, (x, y, read) = self.config, self.degradation, self._pairs
         with self.autocast():
-            e_g, e_l = d.latents(y)
+            e_g, e_l = d.latents(read)
             e_g, e_l = e_g.float(), e_l.float()
             g, local = self._rounded(e_g, generator), self._rounded(e_l, generator)
             told = d.tail(g)
@@ -271,7 +284,7 @@ class Universal(System):
             generator: The source of randomness.
         """
         model: Any = parts["degradation"]
-        clean, damaged = Universal.pairs(self, y, generator)
+        clean, damaged, _ = self.pairs(y, generator)
         return damaged, model(clean, model.encode(damaged, generator=generator)).clamp(0, 1)
 
     def strengths(self) -> dict[str, Strength]:
@@ -302,10 +315,12 @@ class Universal(System):
         self.queue.push(key)
         return loss
 
-    def _critics_losses(self, x: Tensor, y: Tensor, generator: Randomness) -> dict[str, Tensor]:
+    def _critics_losses(
+        self, x: Tensor, y: Tensor, read: Tensor, generator: Randomness
+    ) -> dict[str, Tensor]:
         d = self.degradation
         with torch.no_grad(), self.autocast():
-            e_g, e_l = d.latents(y)
+            e_g, e_l = d.latents(read)
             g, local = self._rounded(e_g.float(), generator), self._rounded(e_l.float(), generator)
             fake = clamped(self._estimate(x, d.tail(g), local, generator))
         with self.autocast():
@@ -348,19 +363,27 @@ class UniversalPairs(Universal):
     class Config(Universal.Config):
         """The parts and the weights of the losses."""
 
+        def __post_init__(self) -> None:
+            """Checks the weights."""
+            super().__post_init__()
+            if self.crossed:
+                raise ValueError(
+                    f"crossed={self.crossed}: real pairs do not show one damage on two contents; leave it 0"
+                )
+
         def build(self) -> UniversalPairs:
             """Makes the system with freshly initialised networks."""
             return UniversalPairs(self)
 
-    def pairs(self, batch: Tensor, generator: Randomness) -> tuple[Tensor, Tensor]:
-        """Returns clean images and damaged ones, in [0, 1].
+    def pairs(self, batch: Tensor, generator: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns clean images and, twice, damaged ones, in [0, 1].
 
         Arguments:
             batch: Observed images and their clean partners in [0, 1], with shape (B, 2 C, H, W).
             generator: Not used: nothing is drawn.
         """
         observed, clean = batch.chunk(2, dim=1)
-        return clean, observed
+        return clean, observed, observed
 
     @torch.no_grad()
     def compared(

@@ -25,13 +25,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import arms
 import torch
 from torch import Tensor
 
@@ -41,7 +39,7 @@ from blemish.evaluation.robustness import CLEAN, Profile, robustness
 from blemish.functional.resample import bicubic
 from blemish.recipes import configure, with_scale
 from blemish.restorers import FeedForward
-from blemish.runs import change, start
+from blemish.runs import change
 from blemish.systems import Synthetic
 from blemish.training.config import RunConfig
 from blemish.training.metrics import read_metrics
@@ -87,35 +85,18 @@ def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
 def trained(arm: str, args: argparse.Namespace, seed: int) -> tuple[FeedForward, dict[str, Any]]:
     """Trains an arm, or goes on, and returns its restorer and what it took."""
     folder = args.out / "runs" / f"{arm}-{seed}"
-    spent = folder / "cpu_seconds.json"
-    before = json.loads(spent.read_text()) if spent.exists() else 0.0
-    begin = time.process_time()
     limit = math.inf
     if arm == "bicubic-time":
-        cell = args.out / "cells" / f"and-{seed}.json"
-        if not cell.exists():
-            raise SystemExit(f"{cell} is missing: run the arm `and` of seed {seed} first")
-        limit = json.loads(cell.read_text())["cpu_seconds"]
-
-    def seconds() -> float:
-        return float(before + time.process_time() - begin)
-
-    run, result = start(
-        config(arm, args, seed),
-        folder,
-        resume=True,
-        device="cpu",
-        silent=True,
-        stop=lambda: seconds() > limit,
-    )
-    spent.write_text(json.dumps(seconds()))
-    if not result.finished and limit == math.inf:
-        raise SystemExit(f"{folder} was stopped; the same command goes on")
+        path = arms.cell_path(args.out, "and", seed)
+        if not path.exists():
+            raise SystemExit(f"{path} is missing: run the arm `and` of seed {seed} first")
+        limit = json.loads(path.read_text())["cpu_seconds"]
+    run, seconds = arms.trained(config(arm, args, seed), folder, limit=limit)
     lines = read_metrics(folder / "metrics.jsonl")
     deviations = [
         line["strength/deviation_db"] for line in lines if "strength/deviation_db" in line
     ]
-    took = {"images": run.images, "cpu_seconds": round(seconds(), 1)}
+    took = {"images": run.images, "cpu_seconds": round(seconds, 1)}
     if deviations:
         took["deviation_db"] = round(sum(deviations) / len(deviations), 2)
     restorer = run.restorer
@@ -125,7 +106,7 @@ def trained(arm: str, args: argparse.Namespace, seed: int) -> tuple[FeedForward,
 
 def cell(arm: str, seed: int, args: argparse.Namespace) -> None:
     """Computes a cell, if it is not there."""
-    path = args.out / "cells" / f"{arm}-{seed}.json"
+    path = arms.cell_path(args.out, arm, seed)
     if path.exists():
         return
     print(f"{arm}-{seed}: begins", flush=True)
@@ -145,9 +126,6 @@ def cell(arm: str, seed: int, args: argparse.Namespace) -> None:
         "scale": scale,
         **took,
         "pictures": [source.name(i) for i in range(len(source))],
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "clean": round(profile.clean, 4),
         "mean": round(profile.mean, 4),
         "worst": [round(profile.worst[0], 4), profile.worst[1]],
@@ -155,26 +133,21 @@ def cell(arm: str, seed: int, args: argparse.Namespace) -> None:
             n: [[round(v, 4) for v in row] for row in rows] for n, rows in profile.scores.items()
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document) + "\n")
+    arms.write_cell(path, document)
     print(f"{arm}-{seed}: mean {profile.mean:.3f}, clean {profile.clean:.3f}, {took}", flush=True)
 
 
 def table(out: Path) -> str:
     """Returns the table of all cells as Markdown, with paired differences to `bicubic`."""
     cells: dict[str, dict[int, dict[str, Any]]] = {}
-    for path in sorted((out / "cells").glob("*.json")):
-        document = json.loads(path.read_text())
+    for document in arms.read_cells(out):
         cells.setdefault(document["arm"], {})[document["seed"]] = document
-    if not cells:
-        raise SystemExit(f"{out} has no cells")
     names = [n for n in next(iter(next(iter(cells.values())).values()))["scores"] if n != CLEAN]
     head = ["arm", "seeds", "mean of unseen", "minus bicubic [95 %]", "worst", "clean", *names]
     head += ["CPU min", "deviation, dB"]
-    rows = [head, ["---"] * len(head)]
-    for arm in (arm for arm in ARMS if arm in cells):
-        rows.append(_row(arm, cells[arm], cells.get("bicubic", {}), names))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    base = cells.get("bicubic", {})
+    found = [_row(arm, cells[arm], base, names) for arm in ARMS if arm in cells]
+    return arms.markdown([head, *found])
 
 
 def _row(arm: str, mine: dict[int, Any], base: dict[int, Any], names: list[str]) -> list[str]:
@@ -237,29 +210,17 @@ def _mean(values: list[float]) -> float:
 
 def main() -> None:
     """Parses and runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("train", nargs="?")
-    parser.add_argument("test", nargs="?")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--preset", default="tiny")
+    parser = arms.parser(__doc__ or "", ARMS, "tiny")
     parser.add_argument("--scale", type=int, default=2)
-    parser.add_argument("--images", type=int, help="images seen; default: the preset's")
     args = parser.parse_args()
-    if args.test is not None:
-        for seed in map(int, args.seeds.split(",")):
-            # What `bicubic-time` is measured by comes first.
-            for arm in sorted(args.arms.split(","), key=lambda arm: arm == "bicubic-time"):
-                if arm not in ARMS:
-                    parser.error(f"{arm}: choose {', '.join(ARMS)}")
-                if arm != "upsampling" or seed == int(args.seeds.split(",")[0]):
-                    cell(arm, seed, args)
-    text = table(args.out)
-    (args.out / "table.md").write_text(text)
-    print(text)
+    # What `bicubic-time` is measured by comes first.
+    every = sorted(arms.wanted(args, ARMS), key=lambda pair: (pair[1], pair[0] == "bicubic-time"))
+    first = min((seed for _, seed in every), default=0)
+    for arm, seed in every:
+        # Where nothing is trained, all seeds are one.
+        if arm != "upsampling" or seed == first:
+            cell(arm, seed, args)
+    arms.show(args.out, table(args.out))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ unrounded       bits cost nothing, and nothing is rounded in training
 cheap, dear     bits cost a quarter, or four times, as much
 k-low, k-root, k-high
                 a bit of the embedding costs 1.5, the root of n, or n - 1 bits of the map
+crossed         for a half of the images, the code is read off another content with the same damage
 
 A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
 photographs: with the recipe's damage, with local damage on all (and with e_l left out, *global only*; and *mixed*: the
@@ -25,15 +26,12 @@ and bytes. A stopped training goes on with the same command, from OUT/runs.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import arms
 import torch
 from torch import Tensor
 
@@ -41,7 +39,7 @@ from blemish.data import ImageBatches, StreamedImages, open_source
 from blemish.degradations import UniversalDegradation
 from blemish.evaluation.transfer import SCORES, Transfer, judge_mixed, judge_transfer, probe
 from blemish.recipes import configure
-from blemish.runs import change, start
+from blemish.runs import change
 from blemish.training.config import RunConfig
 
 ARMS = (
@@ -56,6 +54,7 @@ ARMS = (
     "k-low",
     "k-root",
     "k-high",
+    "crossed",
 )
 CROPS = 24 * 16
 """Crops of the test photographs, for each of the two contents."""
@@ -79,6 +78,7 @@ def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
         "dear": {"rate": system.rate * 4},
         "k-low": {"k": 1.5},
         "k-root": {"k": None},
+        "crossed": {"crossed": 0.5},
         "k-high": {"k": cells - 1.0},
     }
     changed = replace(system.degradation, redegrader=replace(network, **networks.get(arm, {})))
@@ -91,32 +91,22 @@ def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
 
 def cell(arm: str, seed: int, args: argparse.Namespace) -> None:
     """Computes a cell, if it is not there."""
-    path = args.out / "cells" / f"{arm}-{seed}.json"
+    path = arms.cell_path(args.out, arm, seed)
     if path.exists():
         return
     print(f"{arm}-{seed}: begins", flush=True)
-    folder, begin = args.out / "runs" / f"{arm}-{seed}", time.process_time()
-    spent = folder / "cpu_seconds.json"
-    before = json.loads(spent.read_text()) if spent.exists() else 0.0
     c = config(arm, args, seed)
-    run, result = start(c, folder, resume=True, device=args.device, silent=True)
-    seconds = before + time.process_time() - begin
-    spent.write_text(json.dumps(seconds))
-    if not result.finished:
-        raise SystemExit(f"{folder} was stopped; the same command goes on")
+    folder = args.out / "runs" / f"{arm}-{seed}"
+    run, seconds = arms.trained(c, folder, device=args.device)
     document = {
         "arm": arm,
         "seed": seed,
         "preset": args.preset,
         "images": run.images,
         "cpu_seconds": round(seconds, 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         **judged(run.degradation, c, args.test),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document) + "\n")
+    arms.write_cell(path, document)
     print(f"{arm}-{seed}: {document['direct']}", flush=True)
 
 
@@ -181,14 +171,11 @@ def probes(t: Transfer, x: Tensor) -> dict[str, float]:
 def table(out: Path) -> str:
     """Returns the table of all cells as Markdown."""
     cells: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((out / "cells").glob("*.json")):
-        document = json.loads(path.read_text())
+    for document in arms.read_cells(out):
         cells.setdefault(document["arm"], []).append(document)
-    if not cells:
-        raise SystemExit(f"{out} has no cells")
     head = ["arm", "seeds", "skill", "gap", "swap", "direct", "global only", "mixed"]
     head += ["bits e_g", "bits e_l", "active", "noise R2", "blur R2", "brightness R2", "CPU min"]
-    rows = [head, ["---"] * len(head)]
+    rows = [head]
     for arm in (arm for arm in ARMS if arm in cells):
         found = cells[arm]
 
@@ -215,7 +202,7 @@ def table(out: Path) -> str:
                 spread([d["cpu_seconds"] / 60 for d in found], 0),
             ]
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    return arms.markdown(rows)
 
 
 def value_at(document: dict[str, Any], keys: tuple[str, ...]) -> float:
@@ -236,27 +223,12 @@ def spread(values: list[float], digits: int) -> str:
 
 def main() -> None:
     """Parses and runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("train", nargs="?")
-    parser.add_argument("test", nargs="?")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--images", type=int, help="images seen; default: the preset's")
+    parser = arms.parser(__doc__ or "", ARMS, "small")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    if args.test is not None:
-        for seed in map(int, args.seeds.split(",")):
-            for arm in args.arms.split(","):
-                if arm not in ARMS:
-                    parser.error(f"{arm}: choose {', '.join(ARMS)}")
-                cell(arm, seed, args)
-    text = table(args.out)
-    (args.out / "table.md").write_text(text)
-    print(text)
+    for arm, seed in arms.wanted(args, ARMS):
+        cell(arm, seed, args)
+    arms.show(args.out, table(args.out))
 
 
 if __name__ == "__main__":

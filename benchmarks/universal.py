@@ -6,21 +6,22 @@
 TRAIN and TEST are folders of clean photographs. All arms have the same crops, damage, batches, rate and number of
 iterations:
 
-full            the recipe
-no-ida          its layers scale and shift, but do not filter
-no-iden         no map e_l
-neither         neither filters nor map
-free            bits cost nothing; rounding is imitated
-unrounded       bits cost nothing, and nothing is rounded in training
-cheap, dear     bits cost a quarter, or four times, as much
-k-low, k-root, k-high
-                a bit of the embedding costs 1.5, the root of n, or n - 1 bits of the map
-crossed         for a half of the images, the code is read off another content with the same damage
+full                 the recipe
+uncrossed            codes are read off the image itself, as in the paper: content is left out by its price alone
+no-ida               its layers scale and shift, but do not filter
+no-iden              no map e_l
+neither              neither filters nor map
+free                 bits cost nothing; rounding is imitated
+uncrossed-free       both
+uncrossed-unrounded  the same, and nothing is rounded in training
+cheap, dear          bits cost a quarter, or four times, as much
+k-low, k-high        a bit of the embedding costs 1.5 or n - 1 bits of the map, in place of the root of n
 
 A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
-photographs: with the recipe's damage, with local damage on all (and with e_l left out, *global only*; and *mixed*: the
-local damage of one image with the global one of another), what probes read in the embedding, and what codes cost in bits
-and bytes. A stopped training goes on with the same command, from OUT/runs.
+photographs: with the recipe's damage; with local damage on all (*direct*), with e_l left out (*global only*), and with the
+local damage of one image and the global one of another (*mixed*); how much *noise* the model draws in units of the
+damage's; what probes read in the embedding; and what codes cost in bits. A stopped training goes on with the same command,
+from OUT/runs.
 """
 
 from __future__ import annotations
@@ -37,25 +38,37 @@ from torch import Tensor
 
 from blemish.data import ImageBatches, StreamedImages, open_source
 from blemish.degradations import UniversalDegradation
-from blemish.evaluation.transfer import SCORES, Transfer, judge_mixed, judge_transfer, probe
+from blemish.evaluation.transfer import (
+    SCORES,
+    Transfer,
+    judge_mixed,
+    judge_transfer,
+    probe,
+    randomness,
+)
 from blemish.recipes import configure
 from blemish.runs import change
 from blemish.training.config import RunConfig
 
-ARMS = (
-    "full",
-    "no-ida",
-    "no-iden",
-    "neither",
-    "free",
-    "unrounded",
-    "cheap",
-    "dear",
-    "k-low",
-    "k-root",
-    "k-high",
-    "crossed",
-)
+NETWORKS: dict[str, dict[str, Any]] = {
+    "no-ida": {"ida": False},
+    "no-iden": {"local": 0},
+    "neither": {"ida": False, "local": 0},
+}
+"""What arms change of the redegrader."""
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "uncrossed": {"crossed": 0.0},
+    "free": {"compression": "noise"},
+    "uncrossed-free": {"crossed": 0.0, "compression": "noise"},
+    "uncrossed-unrounded": {"crossed": 0.0, "compression": "none"},
+}
+"""What arms change of the system."""
+
+RATES = {"cheap": 0.25, "dear": 4.0}
+"""By what arms multiply the price."""
+
+ARMS = ("full", *SYSTEMS, *NETWORKS, *RATES, "k-low", "k-high")
 CROPS = 24 * 16
 """Crops of the test photographs, for each of the two contents."""
 
@@ -66,23 +79,11 @@ def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
     system = run.system
     network = system.degradation.redegrader
     cells = (run.data.size // network.ratio) ** 2
-    networks: dict[str, dict[str, Any]] = {
-        "no-ida": {"ida": False},
-        "no-iden": {"local": 0},
-        "neither": {"ida": False, "local": 0},
-    }
-    systems: dict[str, dict[str, Any]] = {
-        "free": {"compression": "noise"},
-        "unrounded": {"compression": "none"},
-        "cheap": {"rate": system.rate / 4},
-        "dear": {"rate": system.rate * 4},
-        "k-low": {"k": 1.5},
-        "k-root": {"k": None},
-        "crossed": {"crossed": 0.5},
-        "k-high": {"k": cells - 1.0},
-    }
-    changed = replace(system.degradation, redegrader=replace(network, **networks.get(arm, {})))
-    run = replace(run, system=replace(system, degradation=changed, **systems.get(arm, {})))
+    prices = {"k-low": {"k": 1.5}, "k-high": {"k": cells - 1.0}}
+    prices |= {name: {"rate": factor * system.rate} for name, factor in RATES.items()}
+    changed = replace(system.degradation, redegrader=replace(network, **NETWORKS.get(arm, {})))
+    chosen = {**SYSTEMS.get(arm, {}), **prices.get(arm, {})}
+    run = replace(run, system=replace(system, degradation=changed, **chosen))
     changes = {"data.source": args.train, "seed": str(seed)}
     if args.images:
         changes["training.images"] = str(args.images)
@@ -127,6 +128,7 @@ def judged(model: UniversalDegradation, c: RunConfig, test: str) -> dict[str, An
         "global only": summary(plain),
         "mixed": {n: round(v, 5) for n, v in mix.items()},
         "probes": probes(direct, x_b),
+        "randomness": round(randomness(model, damage.build(), x_b, seed=5), 3),
     }
 
 
@@ -152,6 +154,7 @@ def summary(t: Transfer) -> dict[str, float]:
     return {
         **means,
         "skill": round(t.skill, 4),
+        "transferred": round(t.transferred, 4),
         "gap": round(t.gap, 5),
         "swap": round(t.swap, 4),
         "bits_g": round(float(t.bits_g.mean()), 2),
@@ -173,8 +176,9 @@ def table(out: Path) -> str:
     cells: dict[str, list[dict[str, Any]]] = {}
     for document in arms.read_cells(out):
         cells.setdefault(document["arm"], []).append(document)
-    head = ["arm", "seeds", "skill", "gap", "swap", "direct", "global only", "mixed"]
-    head += ["bits e_g", "bits e_l", "active", "noise R2", "blur R2", "brightness R2", "CPU min"]
+    head = ["arm", "seeds", "skill", "transfer's", "gap", "swap", "noise"]
+    head += ["direct", "global only", "mixed", "bits e_g", "bits e_l", "active"]
+    head += ["noise R2", "blur R2", "brightness R2", "CPU min"]
     rows = [head]
     for arm in (arm for arm in ARMS if arm in cells):
         found = cells[arm]
@@ -187,8 +191,10 @@ def table(out: Path) -> str:
                 arm,
                 ", ".join(str(d["seed"]) for d in found),
                 column("direct", "skill", digits=2),
+                column("direct", "transferred", digits=2),
                 column("direct", "gap", digits=4),
                 column("direct", "swap", digits=2),
+                column("randomness", digits=2),
                 column("local", "reproduction", digits=4),
                 column("global only", "reproduction", digits=4),
                 column("mixed", "model", digits=4),

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from blemish.degradations import Imaging, UniversalDegradation, renewed
+from blemish.degradations import GaussianNoise, Imaging, UniversalDegradation, renewed
 from blemish.evaluation.transfer import (
     SCORES,
     judge_mixed,
     judge_transfer,
     probe,
+    randomness,
     ratio,
 )
-from blemish.functional.random import generator_for, rand, randn
+from blemish.functional.random import generator_for, generators_for, rand, randn, stable_hash
 from blemish.functional.stages import to_8_bits
 from blemish.losses import texture_distance
 from blemish.networks import Redegrader
@@ -47,6 +48,8 @@ def test_who_does_nothing_has_no_skill() -> None:
     assert_close(t.scores["reproduction"], t.scores["identity"])
     assert t.skill == pytest.approx(0, abs=1e-6)
     assert t.swap == pytest.approx(0, abs=1e-6)
+    # Another content is as far from its damaged image on average only.
+    assert t.transferred == pytest.approx(-t.gap / t.span, abs=1e-6)
     assert 0 < t.mean("oracle") < min(t.mean("identity"), t.mean("random"))
     assert t.codes.shape == (10, 5)
     assert t.drawn["jpeg_quality"].shape == (10,)
@@ -61,8 +64,6 @@ def test_scores_are_their_formulas_and_do_not_depend_on_the_batch() -> None:
     small = judge_transfer(model, damage, x[:4], other[:4], seed=5, batch=4)
     assert_close(small.scores["transfer"], whole.scores["transfer"][:4], rtol=1e-3, atol=1e-4)
     # The distance of the clean image to what befell it.
-    from blemish.functional.random import generators_for, stable_hash
-
     theta = damage.sample(
         (10, 3, 32, 32), generator=generators_for(stable_hash(5, "damage"), range(10))
     )
@@ -90,6 +91,29 @@ def test_noise_alone_is_renewed() -> None:
     changed = {name for name in a if not torch.equal(found[name], a[name])}
     assert changed == {"overall.stages.3.inner.eps"}
     assert all(torch.equal(found[name], b[name]) for name in changed)
+
+
+def test_randomness_is_the_noise_in_units_of_the_damages() -> None:
+    noise = GaussianNoise.Config((0.1, 0.1)).build()
+    # Light enough that nothing is clipped.
+    x = 0.4 + 0.2 * _contents("b", 6)
+    assert randomness(_model(idle=True), noise, x, seed=0) == 0
+    model = _model(idle=False)
+    model.redegrader.last.weight.data *= 0.1
+    one = randomness(model, noise, x, seed=0)
+    model.redegrader.last.weight.data *= 2
+    # What is added to the image is linear in the last layer; two draws of the noise differ by sqrt(2) sigma.
+    assert randomness(model, noise, x, seed=0, batch=4) == pytest.approx(2 * one, rel=1e-3)
+    drawn = noise.sample(
+        (6, 3, 32, 32), generator=generators_for(stable_hash(0, "damage"), range(6))
+    )
+    y = to_8_bits(noise(x, drawn))
+    code, other = (
+        model.encode(y, generator=generators_for(stable_hash(0, n), range(6)))
+        for n in ("n", "other n")
+    )
+    made = (model(x, code) - model(x, other)).square().mean().sqrt().item()
+    assert 2 * one == pytest.approx(made / (2**0.5 * 0.1), rel=0.05)
 
 
 def test_the_mixed_case_has_its_anchors() -> None:

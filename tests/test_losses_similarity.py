@@ -153,6 +153,32 @@ def test_a_blur_is_found_under_noise(sigma: float) -> None:
     assert right < 0.8 * wrong
 
 
+LATTICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "chequers": lambda i, j: (-1.0) ** (i + j),
+    "lines": lambda i, j: (-1.0) ** (i + 0 * j),
+    "points": lambda i, j: ((i % 2 == 0) & (j % 2 == 0)).float() - 0.25,
+    "coarse-points": lambda i, j: ((i % 4 == 0) & (j % 4 == 0)).float() - 1 / 16,
+    "diagonals": lambda i, j: ((i + j) % 3 - 1).float(),
+}
+
+
+@pytest.mark.parametrize("sigma", [10, 25])
+@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize("content", ["flat", "discs"])
+def test_no_lattice_stands_for_noise(content: str, lattice: str, sigma: float) -> None:
+    x, t = CONTENTS[content](), torch.arange(SIDE)
+    y = noisy(x, sigma, "1")
+    p = LATTICES[lattice](t[:, None], t)
+    p = sigma / 255 * p / p.square().mean().sqrt()
+    # The nearest of several strengths is little better than none at all.
+    lattices = [
+        texture_distance((x + k * p).expand_as(y), y).mean() for k in (0.3, 0.5, 0.8, 1.0, 1.2)
+    ]
+    between = texture_distance(noisy(x, sigma, "2"), y).mean()
+    assert min(lattices) > 2 * between
+    assert min(lattices) > 0.8 * texture_distance(x.expand_as(y), y).mean()
+
+
 def test_coloured_noise_is_not_grey_noise() -> None:
     x = flat()
     coloured, again = noisy(x, 25, "1"), noisy(x, 25, "2")
@@ -191,6 +217,22 @@ def slow_texture(x: Tensor, y: Tensor) -> float:
     return (local + whole) / len(differences) / 2
 
 
+def slow_pattern(x: Tensor, y: Tensor) -> float:
+    i, u = torch.arange(8).double()[:, None], torch.arange(8).double()
+    t = torch.cos(math.pi * i * (2 * u + 1) / 16) / 2
+    t[0] /= 2**0.5
+    spectra = []
+    for z in (x, y):
+        windows = [
+            z[a : a + 8, b : b + 8]
+            for a in range(0, z.shape[0] - 7, 4)
+            for b in range(0, z.shape[1] - 7, 4)
+        ]
+        powers = torch.stack([(t @ w @ t.T).square() for w in windows])
+        spectra.append((powers.mean(dim=0) + 255**-2).sqrt())
+    return float((spectra[0] - spectra[1]).abs().flatten()[1:].mean())
+
+
 def slow_structure(x: Tensor, y: Tensor) -> float:
     covariance = float(((x - x.mean()) * (y - y.mean())).mean())
     variances = float(x.var(correction=0) + y.var(correction=0))
@@ -204,6 +246,7 @@ def slow_distance(x: Tensor, y: Tensor) -> float:
         colours = colours / colours.norm(dim=1, keepdim=True)
         x, y = ((colours @ z.flatten(1)).view(z.shape) for z in (x, y))
     texture, structure = [], []
+    pattern = [slow_pattern(a, b) for a, b in zip(x, y, strict=True)]
     for a, b in zip(x, y, strict=True):
         for scale in range(3):
             if scale:
@@ -214,7 +257,8 @@ def slow_distance(x: Tensor, y: Tensor) -> float:
             structure.append(slow_structure(a, b))
             texture += [slow_texture(*f) for f in zip(filtered(a), filtered(b), strict=True)]
         texture.append(slow_texture(a, b))
-    return 5 * sum(texture) / len(texture) + 0.15 * sum(structure) / len(structure)
+    means = [sum(values) / len(values) for values in (texture, pattern, structure)]
+    return 2.5 * (means[0] + means[1]) + 0.25 * means[2]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 1, 19, 22)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from blemish.functional.random import generator_for, randn
-from blemish.networks import IDA, IDASFT
+from blemish.networks import IDA, IDASFT, Redegrader
 
 C, H, W = 3, 4, 5  # the features have 2 H x 2 W pixels
 PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -142,3 +142,23 @@ def test_ida_sft_is_its_formula(ida: bool) -> None:
         expected = expected + layer.ida(f, half)
     assert_close(layer(f, c, half, n), expected)
     assert (layer.ida is not None) == ida
+
+
+def test_a_fresh_redegrader_makes_no_lattice_of_nothing() -> None:
+    config = Redegrader.Config(
+        widths=(6, 8, 8), blocks=(1, 1, 1), condition=4, embedding=6, local=2, ratio=4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = config.build().double()
+    x = torch.full((1, 3, 160, 160), 0.3).double()
+    e_l = torch.ones(1, 2, 40, 40).double()
+    noise = [torch.zeros(1, 1, *size).double() for size in config.noise_shapes(160, 160)]
+    with torch.no_grad():
+        y = network(x, _draw(1, 6), e_l, noise)
+        louder = network(x, _draw(1, 6), e_l, [torch.randn_like(n) for n in noise])
+    # Far from the borders, which have zeros beyond them.
+    inside = y[..., 72:88, 72:88]
+    assert (inside - 0.3).abs().max() > 1e-3
+    assert inside.std(dim=(2, 3)).max() < 1e-9
+    assert louder[..., 72:88, 72:88].std(dim=(2, 3)).min() > 1e-4

@@ -23,6 +23,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,7 +45,7 @@ from ..losses import Distance, texture_distance
 from ..types import Params, Shape
 from .codes import ACTIVE
 
-__all__ = ["SCORES", "Transfer", "judge_mixed", "judge_transfer", "probe", "ratio"]
+__all__ = ["SCORES", "Transfer", "judge_mixed", "judge_transfer", "probe", "randomness", "ratio"]
 
 SCORES = ("reproduction", "transfer", "swapped", "identity", "random", "oracle")
 """The names of the scores."""
@@ -76,6 +77,11 @@ class Transfer:
     def skill(self) -> float:
         """The share of the way from identity to oracle that reproduction goes."""
         return (self.mean("identity") - self.mean("reproduction")) / self.span
+
+    @property
+    def transferred(self) -> float:
+        """The share of this way that transfer goes."""
+        return (self.mean("identity") - self.mean("transfer")) / self.span
 
     @property
     def gap(self) -> float:
@@ -226,6 +232,48 @@ def judge_mixed(
         found["identity"].append(distance(x, target))
         found["oracle"].append(distance(to_8_bits(damage(x, both)), target))
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+
+
+@torch.no_grad()
+def randomness(
+    model: UniversalDegradation,
+    damage: Degradation[Any],
+    contents: Tensor,
+    *,
+    seed: int,
+    batch: int = 64,
+) -> float:
+    """Returns how much noise a model draws, in units of that which the damage draws.
+
+    Two redegraded images of one code differ by what two draws of n make of it, as two damaged ones by what two draws of
+    the damage's noise do. A model that paints patterns in the place of noise has 0, one that draws it 1.
+
+    Arguments:
+        model: The model, in evaluation mode.
+        damage: The damage that is drawn.
+        contents: The contents in [0, 1], with shape (n, C, H, W).
+        seed: The seed of the damage and of all noise.
+        batch: Images at a time.
+
+    Returns:
+        The ratio of the two mean squares' roots.
+    """
+    made, true = [], []
+    for start in range(0, len(contents), batch):
+        x = contents[start : start + batch]
+        shape, rows = _shape(x), range(start, start + len(x))
+        first, second = (
+            damage.sample(shape, generator=generators_for(stable_hash(seed, name), rows))
+            for name in ("damage", "noise")
+        )
+        y = damage(x, first)
+        code, other = (
+            model.encode(to_8_bits(y), generator=generators_for(stable_hash(seed, name), rows))
+            for name in ("n", "other n")
+        )
+        true.append((y - damage(x, renewed(first, second))).square().mean(dim=(1, 2, 3)))
+        made.append((model(x, code) - model(x, other)).square().mean(dim=(1, 2, 3)))
+    return math.sqrt(float(torch.cat(made).mean() / torch.cat(true).mean()))
 
 
 def probe(codes: Tensor, target: Tensor, *, ridge: float = 1e-2) -> float:

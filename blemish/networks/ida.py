@@ -53,6 +53,11 @@ class IDA(nn.Module):
         self.read = nn.Conv2d(m, m, 3, stride=2, padding=1, bias=False)  # C_1
         self.reduce = nn.Conv2d(channels, m, 3, stride=2, padding=1, bias=False)  # C_2
         self.restore = nn.ConvTranspose2d(m, channels, 2, stride=2)  # D_2
+        # At first, the four phases are alike: a lattice out of nothing has the energy of noise, and would be learned in
+        # its place.
+        with torch.no_grad():
+            for layer in (self.spread, self.restore):
+                layer.weight.copy_(layer.weight[..., :1, :1].expand_as(layer.weight))
 
     def forward(self, features: Tensor, e: Tensor) -> Tensor:
         """Applies the layer.

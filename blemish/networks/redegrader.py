@@ -9,7 +9,8 @@ resolution by 4x4 convolutions.
 
 What differs from the authors' code: the residual is added to the image, and the last layer starts near 0, so that the
 identity is about where training starts (not exactly: of no noise at all, a little more changes no energy at first order,
-so that noise would never be learned); images are seen in [-1, 1] once, not rescaled twice; the embedding enters the
+so that noise would never be learned); the layers that double the resolution start without the lattices of random ones, which
+would be learned in the place of noise; images are seen in [-1, 1] once, not rescaled twice; the embedding enters the
 condition map by a linear layer, which is what its copies at every cell and a convolution with replicated borders
 would be; maps are resampled with pixels as areas, so that a crop of a picture sees the crop of its map.
 
@@ -131,9 +132,7 @@ class Redegrader(nn.Module):
             _Stage(count, c, config) for count, c in zip(n, w, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(w))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 4, 2, 1, bias=False) for a, b in pairwise(w)
-        )
+        self.up = nn.ModuleList(_doubling(b, a) for a, b in pairwise(w))
         self.join = nn.ModuleList(_conv(2 * c, c) for c in w[:-1])
         self.decoder = nn.ModuleList(
             _Stage(count, c, config) for count, c in zip(n[:-1], w[:-1], strict=True)
@@ -209,6 +208,16 @@ class _Block(nn.Module):
 
 def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+
+
+def _doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
+    """Returns a transposed convolution that is a bilinear interpolation at first, which makes no lattice of its own."""
+    layer = nn.ConvTranspose2d(channels_in, channels_out, 4, 2, 1, bias=False)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+    mixing = torch.randn(channels_in, channels_out, 1, 1) / math.sqrt(3 * channels_in)
+    with torch.no_grad():
+        layer.weight.copy_(mixing * taps[:, None] * taps)
+    return layer
 
 
 def _map(channels_in: int, channels_out: int) -> nn.Conv2d:

@@ -34,8 +34,7 @@ class UniversalSize:
         colour: The weight of the colours' distance. In small crops it is mostly a matter of their extremes, which noise
             decides.
         rate: The price of the map's bits for each pixel.
-        k: The price of the embedding's bits in bits of the map; None: the root of the number of cells. With it, a bit
-            of the embedding costs the same in all sizes.
+        crossed: The share of images whose code is read off another one with the same damage.
         crop: The side of the images in pixels.
         batch: Images in an iteration.
         iterations: The number of iterations.
@@ -48,7 +47,7 @@ class UniversalSize:
     damage: Imaging.Config
     colour: float = 10.0
     rate: float = 0.2
-    k: float | None = None
+    crossed: float = 0.0
     crop: int
     batch: int
     iterations: int
@@ -68,10 +67,10 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
             kernel=7,
             norm=False,
         ),
-        damage=Imaging.Config(strength=0.25, local=0.5),
+        damage=Imaging.Config(strength=0.5, local=0.5),
         colour=1.0,
-        rate=0.4,
-        k=2.0,
+        rate=0.1,
+        crossed=0.5,
         crop=32,
         batch=16,
         iterations=1000,
@@ -91,8 +90,8 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
         ),
         damage=Imaging.Config(strength=0.5, local=0.5),
         colour=1.0,
-        rate=0.4,
-        k=8.0,
+        rate=0.1,
+        crossed=0.5,
         crop=64,
         batch=8,
         iterations=8000,
@@ -120,7 +119,7 @@ def universal(preset: str, setting: str | None = None) -> RunConfig:
     It is trained on clean images, which it damages itself, or as --setting or --degradation say.
     """
     s = find_size(preset)
-    system = Universal.Config(damage=s.damage, **_shared(s))
+    system = Universal.Config(damage=s.damage, crossed=s.crossed, **_shared(s))
     if setting is not None:
         system = replace(system, damage=damage_of(setting))
     return crops_run("universal", preset, s, system)
@@ -157,7 +156,7 @@ def with_damage(run: RunConfig, damage: Any) -> RunConfig:
 
 def _shared(s: UniversalSize) -> dict[str, Any]:
     """Returns what both recipes take of a preset."""
-    names = ("degradation", "colour", "rate", "k", "lr", "ema")
+    names = ("degradation", "colour", "rate", "lr", "ema")
     return {name: getattr(s, name) for name in names}
 
 

@@ -31,6 +31,10 @@ __all__ = ["IDA", "IDASFT"]
 
 SLOPE = 0.1
 
+NOISE = 4
+"""How many times as large the first weights of the noise are as those of the condition. A network to whom the noise speaks
+softly finds other ways to its energy first, lattices or a blown-up content, and these run away."""
+
 
 class IDA(nn.Module):
     """Filters features as a map of half their resolution says.
@@ -90,6 +94,10 @@ class IDASFT(nn.Module):
         hidden = (condition + channels) // 4
         self.gamma = _pointwise(condition, hidden, channels)
         self.beta = _pointwise(condition + 1, hidden, channels)
+        first = self.beta[0]
+        assert isinstance(first, nn.Conv2d)
+        with torch.no_grad():
+            first.weight[:, condition].mul_(NOISE)
         self.ida = IDA(channels, condition) if ida else None
 
     def forward(self, features: Tensor, c: Tensor, half: Tensor, n: Tensor) -> Tensor:

@@ -103,6 +103,7 @@ def texture_distance(estimate: Tensor, target: Tensor) -> Tensor:
         )
     check_size(estimate, _SMALLEST, "the distance of textures needs")
     x, y = _rotated(estimate), _rotated(target)
+    p = _pattern(x, y)
     texture, structure = [], []
     for scale in range(_SCALES):
         if scale:
@@ -112,7 +113,6 @@ def texture_distance(estimate: Tensor, target: Tensor) -> Tensor:
         texture += [_texture(a, b) for a, b in filters]
     texture.append(_texture(x, y))
     t, s = torch.stack(texture).mean(dim=0), torch.stack(structure).mean(dim=0)
-    p = _pattern(_rotated(estimate), _rotated(target))
     return _TEXTURE * (t + p) / 2 + _STRUCTURE * s
 
 

@@ -1,8 +1,8 @@
 """The recipes of the universal degradation model, and their presets.
 
 ``paper`` is the authors' size, as far as their code says; their data are 40,000 Wikimedia Quality Images. The smaller
-ones are for CPUs: small networks, crops and codes, maps of a fourth of the resolution, no batch normalisation, and a
-larger learning rate.
+ones are for CPUs: small networks, crops and codes, maps of a fourth of the resolution, no batch normalisation, a larger
+learning rate, and codes of which every other one is read off another content with the same damage.
 
 References:
     | Towards a Universal Image Degradation Model via Content-Degradation Disentanglement (Yang et al., 2025)

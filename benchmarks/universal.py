@@ -2,6 +2,7 @@
 
     python benchmarks/universal.py TRAIN TEST --out docs/results/universal [--preset small] [--arms full,no-ida] [--seeds 0]
     python benchmarks/universal.py --out docs/results/universal                # the table of the cells that are there
+    python benchmarks/universal.py TRAIN TEST --out docs/results/universal --arms full --seeds 0 --sheet FILE.png
 
 TRAIN and TEST are folders of clean photographs. All arms have the same crops, damage, batches, rate and number of
 iterations:
@@ -20,8 +21,11 @@ k-low, k-high        a bit of the embedding costs 1.5 or n - 1 bits of the map, 
 A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
 photographs: with the recipe's damage; with local damage on all (*direct*), with e_l left out (*global only*), and with the
 local damage of one image and the global one of another (*mixed*); how much *noise* the model draws in units of the
-damage's; what probes read in the embedding; and what codes cost in bits. A stopped training goes on with the same command,
-from OUT/runs.
+damage's; how far apart embeddings of the same damage are, in units of those of other damage (*alike*); what probes read
+in the embedding; and what codes cost in bits. A stopped training goes on with the same command, from OUT/runs.
+
+The sheet shows an arm's first draws of damage on crops of TEST, a row for each: the photograph whose damage is read,
+another one, the model's transfer onto it, and the same damage put onto it in truth.
 """
 
 from __future__ import annotations
@@ -34,10 +38,11 @@ from typing import Any
 
 import arms
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.data import ImageBatches, StreamedImages, open_source
-from blemish.degradations import UniversalDegradation
+from blemish.degradations import Degradation, UniversalDegradation, renewed
 from blemish.evaluation.transfer import (
     SCORES,
     Transfer,
@@ -45,10 +50,14 @@ from blemish.evaluation.transfer import (
     judge_transfer,
     probe,
     randomness,
+    ratio,
 )
+from blemish.functional.random import generators_for
+from blemish.functional.stages import to_8_bits
 from blemish.recipes import configure
 from blemish.runs import change
 from blemish.training.config import RunConfig
+from blemish.training.grids import save_grid
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "no-ida": {"ida": False},
@@ -71,6 +80,9 @@ RATES = {"cheap": 0.25, "dear": 4.0}
 ARMS = ("full", *SYSTEMS, *NETWORKS, *RATES, "k-low", "k-high")
 CROPS = 24 * 16
 """Crops of the test photographs, for each of the two contents."""
+
+SHOWN, ROWS = 192, 6
+"""The side of the sheet's crops, and how many it shows."""
 
 
 def config(arm: str, args: argparse.Namespace, seed: int) -> RunConfig:
@@ -129,7 +141,31 @@ def judged(model: UniversalDegradation, c: RunConfig, test: str) -> dict[str, An
         "mixed": {n: round(v, 5) for n, v in mix.items()},
         "probes": probes(direct, x_b),
         "randomness": round(randomness(model, damage.build(), x_b, seed=5), 3),
+        "alike": round(ratio(model, [same_damage(damage.build(), x_b, x_a, seed=6)]), 3),
     }
+
+
+def same_damage(
+    damage: Degradation[Any], x_b: Tensor, x_a: Tensor, *, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Returns two contents with the same damage, row by row, whose noise was drawn for each."""
+    B, C, H, W = x_b.shape
+    theta, fresh = (
+        damage.sample((B, C, H, W), generator=generators_for(seed + n, range(B))) for n in (0, 100)
+    )
+    return to_8_bits(damage(x_b, theta)), to_8_bits(damage(x_a, renewed(theta, fresh)))
+
+
+@torch.no_grad()
+def sheet(arm: str, seed: int, args: argparse.Namespace) -> None:
+    """Shows what an arm transfers."""
+    run, _ = arms.trained(config(arm, args, seed), args.out / "runs" / f"{arm}-{seed}")
+    x_b, x_a = (contents(args.test, SHOWN, half)[:ROWS] for half in (0, 1))
+    y_b, y_a = same_damage(run.config.system.damage.build(), x_b, x_a, seed=0)
+    code = run.degradation.encode(y_b, generator=generators_for(1, range(ROWS)))
+    columns = [y_b, x_a, run.degradation(x_a, code).clamp(0, 1), y_a]
+    images = F.pad(torch.stack(columns, dim=1).flatten(0, 1), (2, 2, 2, 2), value=1.0)
+    save_grid(images, args.sheet, columns=len(columns))
 
 
 def contents(folder: str, side: int, half: int) -> Tensor:
@@ -178,7 +214,7 @@ def table(out: Path) -> str:
         cells.setdefault(document["arm"], []).append(document)
     head = ["arm", "seeds", "skill", "transfer's", "gap", "swap", "noise"]
     head += ["direct", "global only", "mixed", "bits e_g", "bits e_l", "active"]
-    head += ["noise R2", "blur R2", "brightness R2", "CPU min"]
+    head += ["alike", "noise R2", "blur R2", "brightness R2", "CPU min"]
     rows = [head]
     for arm in (arm for arm in ARMS if arm in cells):
         found = cells[arm]
@@ -201,6 +237,7 @@ def table(out: Path) -> str:
                 column("direct", "bits_g", digits=0),
                 column("direct", "bits_l", digits=0),
                 column("direct", "active", digits=0),
+                column("alike", digits=2),
                 *(
                     column("probes", n, digits=2)
                     for n in ("noise_sigma", "blur_sigma", "brightness")
@@ -231,9 +268,12 @@ def main() -> None:
     """Parses and runs."""
     parser = arms.parser(__doc__ or "", ARMS, "small")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sheet", type=Path, help="a picture of what the arms transfer, one arm")
     args = parser.parse_args()
     for arm, seed in arms.wanted(args, ARMS):
         cell(arm, seed, args)
+        if args.sheet is not None:
+            sheet(arm, seed, args)
     arms.show(args.out, table(args.out))
 
 

@@ -78,7 +78,7 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
         ema=0.995,
         reports=(50, 5, 5),
     ),
-    # Two hours on one core of a CPU.
+    # An hour on one core of a CPU.
     "small": UniversalSize(
         degradation=UniversalDegradation.Config(
             redegrader=Redegrader.Config(
@@ -94,7 +94,7 @@ UNIVERSAL_SIZES: dict[str, UniversalSize] = {
         crossed=0.5,
         crop=64,
         batch=8,
-        iterations=8000,
+        iterations=4800,
         lr=1e-3,
         ema=0.999,
         reports=(100, 10, 10),

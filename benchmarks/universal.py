@@ -21,8 +21,9 @@ k-low, k-high        a bit of the embedding costs 1.5 or n - 1 bits of the map, 
 A cell is one arm and seed: OUT/cells/ARM-SEED.json with the scores of `blemish.evaluation.transfer` on crops of the test
 photographs: with the recipe's damage; with local damage on all (*direct*), with e_l left out (*global only*), and with the
 local damage of one image and the global one of another (*mixed*); how much *noise* the model draws in units of the
-damage's; how far apart embeddings of the same damage are, in units of those of other damage (*alike*); what probes read
-in the embedding; and what codes cost in bits. A stopped training goes on with the same command, from OUT/runs.
+damage's; how far each kind of damage goes by itself; how far apart embeddings of the same damage are, in units of those of
+other damage (*alike*); what probes read in the embedding; and what codes cost in bits. A stopped training goes on with the
+same command, from OUT/runs.
 
 The sheet shows an arm's first draws of damage on crops of TEST, a row for each: the photograph whose damage is read,
 another one, the model's transfer onto it, and the same damage put onto it in truth.
@@ -80,6 +81,14 @@ RATES = {"cheap": 0.25, "dear": 4.0}
 ARMS = ("full", *SYSTEMS, *NETWORKS, *RATES, "k-low", "k-high")
 CROPS = 24 * 16
 """Crops of the test photographs, for each of the two contents."""
+
+STEPS = {
+    "noise": "noise_sigma",
+    "blur": "blur_sigma",
+    "shake": "motion_length",
+    "contrast": "contrast_gain",
+}
+"""The steps of the damage, each with a parameter that is NaN where it does not befall an image."""
 
 SHOWN, ROWS = 192, 6
 """The side of the sheet's crops, and how many it shows."""
@@ -140,6 +149,7 @@ def judged(model: UniversalDegradation, c: RunConfig, test: str) -> dict[str, An
         "global only": summary(plain),
         "mixed": {n: round(v, 5) for n, v in mix.items()},
         "probes": probes(direct, x_b),
+        "kinds": kinds([direct, alone]),
         "randomness": round(randomness(model, damage.build(), x_b, seed=5), 3),
         "alike": round(ratio(model, [same_damage(damage.build(), x_b, x_a, seed=6)]), 3),
     }
@@ -197,6 +207,23 @@ def summary(t: Transfer) -> dict[str, float]:
         "bits_l": round(float(t.bits_l.mean()), 2),
         "active": t.active,
     }
+
+
+def kinds(found: list[Transfer]) -> dict[str, dict[str, float]]:
+    """Returns how far transfer goes for images that one step alone befell, beside the file's JPEG that befalls all."""
+    drawn = {n: torch.cat([t.drawn[n] for t in found]) for n in STEPS.values()}
+    scores = {n: torch.cat([t.scores[n] for t in found]) for n in SCORES}
+    there = torch.stack([~v.isnan() for v in drawn.values()])
+    rows = {"JPEG": there.sum(dim=0) == 0}
+    rows |= {name: there[i] & (there.sum(dim=0) == 1) for i, name in enumerate(STEPS)}
+    document = {}
+    for name, chosen in rows.items():
+        mean = {n: float(v[chosen].mean()) for n, v in scores.items()}
+        span = mean["identity"] - mean["oracle"]
+        shares = {n: (mean["identity"] - mean[n]) / span for n in ("reproduction", "transfer")}
+        document[name] = {"images": int(chosen.sum()), "span": round(span, 5)}
+        document[name] |= {n: round(share, 3) for n, share in shares.items()}
+    return document
 
 
 def probes(t: Transfer, x: Tensor) -> dict[str, float]:

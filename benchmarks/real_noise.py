@@ -3,16 +3,15 @@
     python benchmarks/real_noise.py RUN NOISY CLEAN --out docs/results/real-noise
 
 RUN is a run of `universal`, NOISY and CLEAN are folders of photographs: with real noise of unknown kind, and without
-noise. Of the noisy ones the first by name are taken (--count), of the clean ones as many with the flattest blocks, where
-noise can be measured best. The code of each noisy picture is put onto all clean ones, with its map (*map*) and without
-(*global only*). Measured on each, on the luma:
+noise. Of the clean ones those with the flattest blocks are taken (--count), where noise can be measured best. The code of
+each noisy picture is put onto all of them, with its map (*map*) and without (*global only*). Measured on each, on the luma:
 
 spectrum  of the noise in flat blocks, `blemish.metrics.noise_spectrum`
 level     the root of its mean over frequencies, in 1/255: the deviation of white noise; in real pictures, of the noise
           that is finer than six pixels
 grain     how far the spectrum is from that of the noisy picture: the root mean square over frequencies, in dB
 
-OUT/cells.json has every number, OUT/table.md the means over the clean pictures.
+OUT/cells.json has every number, OUT/table.md the means over the clean pictures, the noisiest reference first.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def transferred(args: argparse.Namespace) -> dict[str, Any]:
     clean = pictures(args.clean)
     flattest = sorted(clean, key=lambda name: float(measured(clean[name])["level"]))
     rows = []
-    for name, y in list(pictures(args.noisy).items())[: args.count]:
+    for name, y in pictures(args.noisy).items():
         code, reference = encode_picture(model, y), measured(y)
         bits_g, bits_l = (float(b) for b in model.bits(code))
         row: dict[str, Any] = {"reference": name, "level": round(reference["level"], 3)}
@@ -101,7 +100,7 @@ def table(document: dict[str, Any]) -> str:
     heads = ["reference", "its level", "level before", *WAYS, "grain off before, dB", *WAYS]
     heads += [f"nearer in both ({way})" for way in WAYS]
     lines = [heads, ["---"] * len(heads)]
-    for row in document["rows"]:
+    for row in sorted(document["rows"], key=lambda row: -row["level"]):
         targets = row["targets"]
 
         def mean(way: str, key: str, targets: list[dict[str, Any]] = targets) -> str:
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("noisy", type=Path)
     parser.add_argument("clean", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=5, help="pictures of each folder; default: 5")
+    parser.add_argument("--count", type=int, default=5, help="clean pictures; default: 5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=Path, help="a folder for what was made")
     args = parser.parse_args()

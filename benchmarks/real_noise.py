@@ -22,6 +22,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import arms
 import numpy as np
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def table(document: dict[str, Any]) -> str:
     """Returns the means over targets as Markdown."""
     heads = ["reference", "its level", "level before", *WAYS, "grain off before, dB", *WAYS]
     heads += [f"nearer in both ({way})" for way in WAYS]
-    lines = [heads, ["---"] * len(heads)]
+    rows = [heads]
     for row in sorted(document["rows"], key=lambda row: -row["level"]):
         targets = row["targets"]
 
@@ -110,7 +111,7 @@ def table(document: dict[str, Any]) -> str:
             way: sum(all(t[way][k] < t["before"][k] for k in ("off", "grain")) for t in targets)
             for way in WAYS
         }
-        lines.append(
+        rows.append(
             [
                 Path(row["reference"]).stem,
                 f"{row['level']:.2f}",
@@ -119,7 +120,7 @@ def table(document: dict[str, Any]) -> str:
                 *(f"{nearer[way]} of {len(targets)}" for way in WAYS),
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return arms.markdown(rows)
 
 
 def main() -> None:

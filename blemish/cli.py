@@ -61,6 +61,7 @@ from .options import (
     SkipBad,
     Weights,
     Workers,
+    pairs,
     value,
 )
 
@@ -201,7 +202,7 @@ def train(
         skip_bad=skip_bad,
         resume=resume_from or resume,
         dry_run=dry_run,
-        overrides=_pairs(overrides or []),
+        overrides=pairs(overrides or []),
     )
 
 
@@ -438,7 +439,7 @@ def bench(
         models=models,
         features=features,
         count=count,
-        overrides=_pairs(overrides or []),
+        overrides=pairs(overrides or []),
         jobs=jobs,
         budget=budget,
         shard=shard,
@@ -458,13 +459,6 @@ def doctor(
     Example: blemish doctor --json
     """
     return run_verb("doctor", json=json)
-
-
-def _pairs(overrides: Sequence[str]) -> list[str]:
-    for text in overrides:
-        if "=" not in text.strip("="):
-            raise typer.BadParameter(f"--set {text}: write --set KEY=VALUE, e.g. training.batch=32")
-    return list(overrides)
 
 
 def _sentence(error: Any) -> str:

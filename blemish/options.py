@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,7 @@ __all__ = [
     "Tile",
     "Weights",
     "Workers",
+    "pairs",
     "value",
 ]
 
@@ -90,7 +92,9 @@ class InversionMethod(StrEnum):
     universal = "universal"
     non_blind = "non-blind"
     blind = "blind"
+    sphere = "sphere"
     pulse = "pulse"
+    mmd = "mmd"
 
 
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="S", min=0)]
@@ -326,3 +330,11 @@ Against = Annotated[
 def value(choice: StrEnum | None) -> str | None:
     """Returns the word that was chosen."""
     return None if choice is None else choice.value
+
+
+def pairs(overrides: Sequence[str]) -> list[str]:
+    """Returns what --set was given, or says how it is written."""
+    for text in overrides:
+        if "=" not in text.strip("="):
+            raise typer.BadParameter(f"--set {text}: write --set KEY=VALUE, e.g. training.batch=32")
+    return list(overrides)

@@ -20,6 +20,7 @@ from .options import (
     Seed,
     SkipBad,
     Tile,
+    pairs,
     value,
 )
 
@@ -132,14 +133,21 @@ def invert(
     degradation: Annotated[
         str | None,
         typer.Option(
-            help="The damage: a run of the recipe universal, task:N-M, setting:N, or another with gradients.",
+            help="The damage: a run of the recipe universal or likelihood, task:N-M, setting:N, noise:0.1, ...",
             metavar="D",
         ),
     ] = None,
     method: Annotated[
         InversionMethod | None,
         typer.Option(
-            help="What the search knows of the damage; default: universal where D reads codes, else non-blind."
+            help="How is searched; default: universal where D reads codes, mmd where D has a learned likelihood, "
+            "else non-blind."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Of pulse and mmd: KEY=VALUE, e.g. mmd=30.", metavar="KEY=VALUE"
         ),
     ] = None,
     restarts: Annotated[
@@ -177,6 +185,7 @@ def invert(
         prior=prior,
         degradation=degradation,
         method=value(method),
+        settings=pairs(settings or ()),
         restarts=restarts,
         steps=steps,
         batch=batch,

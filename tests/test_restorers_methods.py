@@ -87,10 +87,10 @@ def test_the_distance_does_not_see_what_is_unknown() -> None:
         ("universal", style_prior, UNIVERSAL),
         ("non-blind", style_prior, RSG),
         ("blind", style_prior, RSG),
-        ("pulse", style_prior, PULSE),
+        ("sphere", style_prior, PULSE),
         ("universal", gan_prior, None),
         ("non-blind", gan_prior, PULSE),
-        ("pulse", gan_prior, PULSE),
+        ("sphere", gan_prior, PULSE),
     ],
 )
 def test_methods_search_in_their_phases(method, prior, phases) -> None:
@@ -136,7 +136,7 @@ def test_universal_starts_at_what_was_read_and_keeps_noise_noise(local: int) -> 
     assert not torch.equal(early.params.noise, read.noise)
 
 
-@pytest.mark.parametrize("method", ["non-blind", "pulse"])
+@pytest.mark.parametrize("method", ["non-blind", "sphere"])
 def test_what_is_drawn_of_a_known_damage_follows_the_seed_and_is_kept(method) -> None:
     prior, d = style_prior(), GaussianNoise((0.1, 0.2))
     y = damaged(prior)
@@ -144,7 +144,7 @@ def test_what_is_drawn_of_a_known_damage_follows_the_seed_and_is_kept(method) ->
     drawn = d.sample((2, 3, SIDE, SIDE), generator=[generator_for(4, 0, "damage") for _ in y])
     assert torch.equal(found.params.eps, drawn.eps)
     assert torch.equal(found.params.sigma, drawn.sigma)
-    if method == "pulse":
+    if method == "sphere":
         assert_close(found.latents.norm(dim=1), torch.full((2,), math.sqrt(8)))
 
 
@@ -167,7 +167,7 @@ def test_who_knows_the_damage_comes_nearer_than_who_is_blind_to_it() -> None:
 def test_who_has_no_damage_minimises_the_distance_itself() -> None:
     prior = style_prior()
     y = damaged(prior)
-    for method in ("blind", "pulse"):
+    for method in ("blind", "sphere"):
         (found,) = inverter_for(method, prior, steps=4).searches(y)
         assert_close(found.losses, search_distance(found.images, y))
 
@@ -188,7 +188,7 @@ def test_every_method_restores_a_picture_as_it_would_be_alone() -> None:
         ("universal", GaussianNoise((0.1, 0.2)), "a GaussianNoise"),
         ("non-blind", None, "choose blind"),
         ("blind", GaussianNoise((0.1, 0.2)), "leave it out"),
-        ("magic", None, "universal, non-blind, blind, pulse"),
+        ("magic", None, "universal, non-blind, blind, sphere"),
     ],
 )
 def test_a_method_refuses_damage_that_it_has_no_use_for(method, damage, words: str) -> None:

@@ -339,7 +339,7 @@ class InversionBench:
 
     def informed(self, case: _Case, method: str, seed: int) -> Inverter:
         """Returns the search of a method that knows the damage; what strokes hide is not compared."""
-        way: Method = "pulse" if method == "pulse" else "non-blind"
+        way: Method = "sphere" if method == "pulse" else "non-blind"
         inverter = inverter_for(way, self.prior, case.told, steps=self.steps, seed=seed)
         inverter.estimate = lambda y, generator: case.known
         mask = known_mask(case.params)

@@ -1,16 +1,19 @@
 """``blemish invert``: clean pictures from damaged ones, by a search among those that a prior makes.
 
 Which picture of the prior, damaged as the observed one was, looks like it? The methods, and what they know of the damage,
-are listed in :mod:`blemish.restorers.methods`. A prior makes pictures of one size, so that only pictures of that size,
-divided by the scale of the damage, can be restored. A folder is searched in batches; a picture is restored as it would be
-alone. Written is PNG. What is there already is stepped over; what cannot be read, or has another size, is reported and
-stepped over.
+are listed in :mod:`blemish.restorers.methods`; ``pulse`` and ``mmd`` minimise what :mod:`blemish.restorers.terms` lists,
+and are set up one by one with ``--set``, by the names of :class:`~blemish.restorers.LatentSearch.Config`.
+
+A prior makes pictures of one size, so that only pictures of that size, divided by the scale of the damage, can be
+restored. A folder is searched in batches; a picture is restored as it would be alone. Written is PNG. What is there
+already is stepped over; what cannot be read, or has another size, is reported and stepped over.
 
 Of a damage that is no encoder nobody tells what was drawn for a picture: its parameters are drawn with the seed and kept.
 Where they are fixed (a JPEG quality, a factor) they are true.
 
-The report is one JSON object: how was searched, and for each picture the losses of all restarts and their paths, a list
-for each phase of the losses before each step and after the last.
+The report is one JSON object: how was searched, and for each picture the losses of all restarts and their paths: a list
+for each phase of the losses before each step and after the last; of ``pulse`` and ``mmd`` such a list for each term,
+without its weight, and for their weighted sum, ``total``.
 """
 
 from __future__ import annotations
@@ -22,24 +25,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..configuration import read_json
+from ..configuration import encode as encoded
+from ..configuration import override, read_json
 from ..degradations import (
     Degradation,
     UniversalDegradation,
     approximation,
     is_differentiable,
+    is_likelihood,
     to_uint8,
 )
 from ..photos import Picture, read_picture, tensor_of, write_picture, write_whole
 from ..priors import Prior
-from ..restorers import Inverted, Inverter, best_of, inverter_for
-from ..restorers.methods import Method, search_distance
+from ..restorers import SEARCHES, Found, Inverted, Inverter, LatentSearch, inverter_for
+from ..restorers.methods import Method
 from ..runs import Run, load
 from ..training.processes import find_device
 from ..training.progress import Tell
@@ -47,7 +52,10 @@ from .degrade import find_degradation
 from .encode import SMALLEST
 from .pictures import Job, Tally, conclude, find_jobs, is_video, work
 
-__all__ = ["find_damage", "find_prior", "run"]
+__all__ = ["Way", "find_damage", "find_prior", "run", "search_for"]
+
+Way = Method | Literal["pulse", "mmd"]
+"""The name of a search."""
 
 
 def run(
@@ -56,7 +64,8 @@ def run(
     *,
     prior: str,
     degradation: str | None = None,
-    method: Method | None = None,
+    method: Way | None = None,
+    settings: Sequence[str] = (),
     restarts: int = 1,
     steps: int | None = None,
     batch: int = 8,
@@ -74,7 +83,9 @@ def run(
         prior: The folder of a run that has a prior, or of a prior.
         degradation: The damage: a universal model, a task, a setting or any other that is differentiable; None of
             methods that need none.
-        method: How is searched; None means ``universal`` where the damage is a universal model, else ``non-blind``.
+        method: How is searched; None means ``universal`` where the damage is a universal model, ``mmd`` where it is a
+            learned likelihood, else ``non-blind``.
+        settings: What of ``pulse`` or ``mmd`` is set, as ``KEY=VALUE``.
         restarts: The number of searches; the picture with the lowest loss is kept.
         steps: The steps of each phase; None leaves them at those of the method.
         batch: The pictures searched at a time.
@@ -98,24 +109,56 @@ def run(
     found = find_prior(prior)
     damage = None if degradation is None else find_damage(degradation)
     way = method or _method(damage)
-    distance = _Counted()
-    inverter = inverter_for(
-        way,
-        found,
-        damage,
-        steps=steps,
-        restarts=restarts,
-        seed=seed,
-        distance=distance,
+    search = search_for(
+        way, found, damage, settings=settings, steps=steps, restarts=restarts, seed=seed
     )
-    shape = _observed_shape(inverter)
-    facts = {"method": way, "prior": prior, "degradation": degradation, **_facts(inverter)}
+    shape = _observed_shape(search)
+    facts = {"method": way, "prior": prior, "degradation": degradation, **_facts(search)}
     losses = None if report is None else _Report.at(report, facts, anew=overwrite)
     wanted = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
-    inverter.to(place).eval().requires_grad_(False)
-    worker = _Worker(inverter, distance, shape, place, wanted, batch, kept, losses)
+    search.to(place).eval().requires_grad_(False)
+    worker = _Worker(search, shape, place, wanted, batch, kept, losses)
     tally = Tally(len(jobs), output, in_place=False)
     return conclude(source, tally, work(jobs, worker, tally, "searching", again=overwrite))
+
+
+def search_for(
+    method: Way,
+    prior: Prior,
+    damage: Degradation[Any] | None,
+    *,
+    settings: Sequence[str] = (),
+    steps: int | None = None,
+    restarts: int = 1,
+    seed: int = 0,
+) -> Inverter | LatentSearch:
+    """Returns a search by name.
+
+    Arguments:
+        method: The name.
+        prior: The prior.
+        damage: The damage, or None.
+        settings: What of ``pulse`` or ``mmd`` is set, as ``KEY=VALUE``.
+        steps: The steps, of each phase where there are several; None leaves them.
+        restarts: The number of searches.
+        seed: The seed.
+
+    Raises:
+        ValueError: If something does not fit; the message says what.
+    """
+    if method not in SEARCHES:
+        if settings:
+            raise ValueError(f"--set {settings[0]}: only pulse and mmd have settings, not {method}")
+        return inverter_for(method, prior, damage, steps=steps, restarts=restarts, seed=seed)
+    config = replace(SEARCHES[method], restarts=restarts, seed=seed)
+    if steps is not None:
+        config = replace(config, steps=steps)
+    for text in settings:
+        key, _, new = text.partition("=")
+        if key in _FLAGS:
+            raise ValueError(f"--set {text}: give --{key} {new}")
+        config = override(config, key, new)
+    return LatentSearch(prior, damage, config)
 
 
 def find_prior(what: str, *, tell: Callable[[str], object] = print) -> Prior:
@@ -146,7 +189,7 @@ def find_prior(what: str, *, tell: Callable[[str], object] = print) -> Prior:
 
 
 def find_damage(what: str, *, tell: Callable[[str], object] = print) -> Degradation[Any]:
-    """Returns a differentiable degradation by name, or what stands for it.
+    """Returns a likelihood or a differentiable degradation by name, or what stands for it.
 
     Arguments:
         what: What :func:`~.degrade.find_degradation` knows.
@@ -156,7 +199,7 @@ def find_damage(what: str, *, tell: Callable[[str], object] = print) -> Degradat
         ValueError: If there is none, or it has no gradients and nothing stands for it.
     """
     found = find_degradation(what, tell=tell)
-    if is_differentiable(found):
+    if is_differentiable(found) or is_likelihood(found):
         return found
     try:
         stand_in: Degradation[Any] = approximation(found.config).build()
@@ -189,32 +232,18 @@ class _Report:
             document = before
         return cls(path, document)
 
-    def add(self, names: Iterable[str], searches: tuple[Inverted, ...]) -> None:
+    def add(self, names: Iterable[str], searches: Sequence[Inverted | Found]) -> None:
         """Writes down the searches of a batch."""
-        losses = torch.stack([found.losses for found in searches]).nan_to_num(nan=math.inf)
+        losses = _losses(searches)
         winner = losses.argmin(dim=0).tolist()
         for i, name in enumerate(names):
             self.document["pictures"][name] = {
                 "loss": losses[winner[i], i].item(),
                 "restart": winner[i],
                 "losses": losses[:, i].tolist(),
-                "paths": [[part[:, i].tolist() for part in found.path] for found in searches],
+                "paths": [found.path_of(i) for found in searches],
             }
         write_whole(self.path, (json.dumps(self.document, indent=1) + "\n").encode())
-
-
-@dataclass
-class _Counted:
-    """The distance of the search, which tells how often it was asked."""
-
-    tell: Callable[[int], object] = lambda done: None
-    done: int = 0
-
-    def __call__(self, damaged: Tensor, observed: Tensor) -> Tensor:
-        """Returns the distances, with shape (B,)."""
-        self.done += 1
-        self.tell(self.done)
-        return search_distance(damaged, observed)
 
 
 @dataclass
@@ -222,8 +251,7 @@ class _Worker:
     """A search on its device, and what it has found for pictures whose turn is yet to come.
 
     Attributes:
-        inverter: The search.
-        distance: Its distance.
+        search: The search.
         shape: The shape (C, H, W) of the pictures that it takes.
         device: Where it is computed.
         wanted: All pictures, in the order of their turns, but those that are stepped over.
@@ -234,8 +262,7 @@ class _Worker:
         found: The pictures to write, by names: the best, and restarts.
     """
 
-    inverter: Inverter
-    distance: _Counted
+    search: Inverter | LatentSearch
     shape: tuple[int, int, int]
     device: torch.device
     wanted: list[Job]
@@ -261,13 +288,14 @@ class _Worker:
         later = self.wanted[self.wanted.index(first) + 1 :]
         read = [(first, self._read(first)), *islice(self._readable(later), self.batch - 1)]
         y = torch.stack([image for _, image in read]).to(self.device)
-        total = _asked(self.inverter)
+        total = self.search.asked
         # The first of a batch waits for all of them: what is done is told as so many pictures.
-        self.distance.done, self.distance.tell = 0, lambda n: progress(n * len(read), total)
-        searches = self.inverter.searches(y)
-        written = (best_of(searches), *searches[: self.kept])
+        self.search.tell = lambda n: progress(n * len(read), total)
+        searches: Sequence[Inverted | Found] = self.search.searches(y)
+        winner = _losses(searches).argmin(dim=0).tolist()
         for i, (job, _) in enumerate(read):
-            self.found[job.name] = [found.images[i].cpu() for found in written]
+            images = [found.images[i].cpu() for found in searches]
+            self.found[job.name] = [images[winner[i]], *images[: self.kept]]
         if self.report is not None:
             self.report.add([job.name for job, _ in read], searches)
 
@@ -293,10 +321,13 @@ class _Worker:
         return tensor_of(pixels.astype(np.float32) / peak, C)[0]
 
 
-def _asked(inverter: Inverter) -> int:
-    """Returns how often a search asks for the distance."""
-    phases = inverter.config.phases or ()
-    return inverter.config.restarts * sum(phase.steps + 1 for phase in phases)
+_FLAGS = ("restarts", "seed", "steps")
+"""What of a search has an option of its own."""
+
+
+def _losses(searches: Sequence[Inverted | Found]) -> Tensor:
+    """Returns the losses of all restarts, with shape (restarts, B); one that is no number is the worst."""
+    return torch.stack([found.losses for found in searches]).nan_to_num(nan=math.inf)
 
 
 def _write(image: Tensor, path: Path) -> None:
@@ -330,23 +361,25 @@ def _check_alike(jobs: Sequence[Job], kept: int) -> None:
             taken[path] = job.name
 
 
-def _method(damage: Degradation[Any] | None) -> Method:
+def _method(damage: Degradation[Any] | None) -> Way:
     if damage is None:
         raise ValueError(
-            "nothing says how the pictures were damaged; give --degradation D, or --method blind or pulse, which "
+            "nothing says how the pictures were damaged; give --degradation D, or --method blind, pulse or mmd, which "
             "need none"
         )
+    if not is_differentiable(damage):
+        return "mmd"
     return "universal" if isinstance(damage, UniversalDegradation) else "non-blind"
 
 
-def _observed_shape(inverter: Inverter) -> tuple[int, int, int]:
+def _observed_shape(search: Inverter | LatentSearch) -> tuple[int, int, int]:
     """Returns the shape (C, H, W) of the pictures that are searched.
 
     Raises:
         ValueError: If prior and damage do not go together.
     """
-    channels, height, width = inverter.prior.shape
-    damage, scale = inverter.degradation, inverter.scale
+    channels, height, width = search.prior.shape
+    damage, scale = search.degradation, search.scale
     size = f"the prior makes {width}x{height} pixels"
     if height % scale or width % scale:
         raise ValueError(f"{size}, which a reduction by {scale} does not divide; choose another")
@@ -363,9 +396,11 @@ def _observed_shape(inverter: Inverter) -> tuple[int, int, int]:
     return channels, height // scale, width // scale
 
 
-def _facts(inverter: Inverter) -> dict[str, Any]:
+def _facts(search: Inverter | LatentSearch) -> dict[str, Any]:
     """Returns how is searched, as JSON has it."""
-    config = inverter.config
+    config = search.config
+    if isinstance(config, LatentSearch.Config):
+        return {"search": encoded(config)}
     return {
         "seed": config.seed,
         "restarts": config.restarts,

@@ -8,6 +8,14 @@ from .classical import Deblock, Deblur, Denoise, Keep, Sequence, Where, restorer
 from .denoiser import Denoiser, Guide, Variance, from_diffusers, sample_chain
 from .feed_forward import FeedForward
 from .inversion import Inverted, Inverter, best_of, invert
+from .latent_search import (
+    MMD_SEARCH,
+    PULSE_SEARCH,
+    SEARCHES,
+    Found,
+    LatentSearch,
+    best_found,
+)
 from .methods import METHODS, inverter_for, search_distance
 from .phases import PULSE, RSG, UNIVERSAL, Free, Phase, phases_for, universal_phases
 from .posterior import PosteriorSampler, Renew, drawn_anew, sample_posterior
@@ -15,20 +23,25 @@ from .posterior import PosteriorSampler, Renew, drawn_anew, sample_posterior
 __all__ = [
     "KINDS",
     "METHODS",
+    "MMD_SEARCH",
     "PULSE",
+    "PULSE_SEARCH",
     "RESTORERS",
     "RSG",
+    "SEARCHES",
     "UNIVERSAL",
     "Deblock",
     "Deblur",
     "Denoise",
     "Denoiser",
     "FeedForward",
+    "Found",
     "Free",
     "Guide",
     "Inverted",
     "Inverter",
     "Keep",
+    "LatentSearch",
     "Phase",
     "PosteriorSampler",
     "Renew",
@@ -36,6 +49,7 @@ __all__ = [
     "Sequence",
     "Variance",
     "Where",
+    "best_found",
     "best_of",
     "drawn_anew",
     "from_diffusers",

@@ -80,6 +80,10 @@ class Inverted:
     losses: Tensor
     path: tuple[Tensor, ...]
 
+    def path_of(self, i: int) -> list[list[float]]:
+        """Returns the path of one image as plain numbers: a list for each phase."""
+        return [part[:, i].tolist() for part in self.path]
+
 
 def invert(
     prior: Prior,
@@ -215,14 +219,24 @@ class Inverter(nn.Module):
         self.config = config or Inverter.Config()
         self.prior, self.degradation = prior, degradation
         self.estimate, self.distance, self.project = estimate, distance, project
+        self.tell: Callable[[int], object] = lambda done: None
+        """Is told how often the distance was asked, for a display."""
+        self._done = 0
 
     @property
     def scale(self) -> int:
         """The factor by which images grow: what the degradation shrinks them by."""
         return self.degradation.scale
 
+    @property
+    def asked(self) -> int:
+        """How often a batch asks for the distance."""
+        phases = self.config.phases or phases_for(self.prior)
+        return self.config.restarts * sum(phase.steps + 1 for phase in phases)
+
     def searches(self, y: Tensor) -> tuple[Inverted, ...]:
         """Returns what each restart finds for observed images in [0, 1], with shape (B, C, H, W)."""
+        self._done = 0
         return tuple(self._search(y, restart) for restart in range(self.config.restarts))
 
     def forward(self, y: Tensor) -> Tensor:
@@ -247,12 +261,17 @@ class Inverter(nn.Module):
             y,
             self.degradation,
             self.estimate(y, damage),
-            distance=self.distance,
+            distance=self._counted,
             generator=start,
             phases=config.phases,
             free=config.free,
             project=self.project,
         )
+
+    def _counted(self, damaged: Tensor, observed: Tensor) -> Tensor:
+        self._done += 1
+        self.tell(self._done)
+        return self.distance(damaged, observed)
 
 
 class _Search:

@@ -6,10 +6,11 @@ name       the damage f                           its parameters                
 universal  a learned one that encodes             read off y; codes and noise move    V, W, W+, W++
 non-blind  any differentiable one                 known or drawn, and kept            W, W+, W++
 blind      none: :class:`Identity`                                                    W, W+, W++
-pulse      any differentiable one, or none        known, drawn or read, and kept      Z, on its sphere
+sphere     any differentiable one, or none        known, drawn or read, and kept      Z, on its sphere
 =========  =====================================  ==================================  ===========================
 
-A prior with Z alone is searched there by all of them.
+A prior with Z alone is searched there by all of them. Two more, ``pulse`` and ``mmd``, minimise other things; see
+:mod:`.latent_search`.
 
 *Distance.* Methods are compared with perceptual distances that need published weights. Here stands the distance of
 textures, on all scales with 16 pixels or more, and the pixels of the last. Textures are amplitudes, which do not tell a
@@ -47,7 +48,7 @@ from .phases import PULSE, Free, Phase, phases_for, universal_phases
 
 __all__ = ["METHODS", "Method", "inverter_for", "search_distance"]
 
-Method = Literal["universal", "non-blind", "blind", "pulse"]
+Method = Literal["universal", "non-blind", "blind", "sphere"]
 """The name of a method."""
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -97,7 +98,7 @@ def inverter_for(
     Arguments:
         method: A name of :data:`METHODS`.
         prior: The prior.
-        degradation: The damage, differentiable; it may be left out of ``blind`` and ``pulse``.
+        degradation: The damage, differentiable; it may be left out of ``blind`` and ``sphere``.
         steps: The steps of each phase; None leaves them at those of the phases.
         restarts: The number of searches; the one with the lowest loss is kept.
         seed: The seed of what is drawn: the start in Z, and parameters of the damage that are not read.
@@ -149,7 +150,7 @@ def _search(
         assert isinstance(damage, UniversalDegradation)
         codes = ("e_g", "e_l") if damage.config.redegrader.local else ("e_g",)
         return universal_phases(prior), Free(codes=codes, noise=("noise",)), damage.standardised
-    return PULSE if method == "pulse" else phases_for(prior), Free(), None
+    return PULSE if method == "sphere" else phases_for(prior), Free(), None
 
 
 def _estimate(prior: Prior, damage: Degradation[Any]) -> Callable[[Tensor, Randomness], Params]:

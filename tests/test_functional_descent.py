@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from blemish.functional.descent import (
+    Sphere,
     finite,
     normalised_step,
     one_cycle_drop,
     onto_sphere,
+    sphere_lr,
     standardised,
 )
 from blemish.functional.random import generator_for, randn
@@ -92,3 +95,75 @@ def test_the_schedule_passes_through_its_corners() -> None:
     # It is linear between them.
     assert one_cycle_drop(0.225) == pytest.approx(0.55)
     assert one_cycle_drop(0.675) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize("centre", [0.0, 3.0, numbers(6), numbers(2, 1, 6)])
+def test_a_sphere_through_the_start_keeps_each_vectors_distance(centre: Tensor | float) -> None:
+    start = numbers(2, 3, 6) * torch.tensor([1e-3, 1.0, 50.0]).view(3, 1)
+    sphere = Sphere.through(start, centre)
+    assert_close(sphere(start), start)
+    moved = sphere(start + numbers(2, 3, 6, 1)[..., 0])
+    lengths = [(p - centre).norm(dim=-1) for p in (start, moved)]
+    assert_close(lengths[1], lengths[0], rtol=1e-5, atol=0)
+    assert (moved - start).norm(dim=-1).min() > 0
+
+
+def test_a_sphere_goes_the_shortest_way() -> None:
+    centre, p = numbers(6), numbers(3, 6) + 2
+    q = Sphere(centre, 1.5)(p)
+    along = torch.cosine_similarity(p - centre, q - centre, dim=-1)
+    assert_close(along, torch.ones(3))
+    assert_close((q - centre).norm(dim=-1), torch.full((3,), 1.5))
+    assert torch.equal(Sphere(centre, 1.5)(centre), centre)
+
+
+def test_a_sphere_knows_no_other_vectors() -> None:
+    start, p = numbers(2, 3, 6), numbers(2, 3, 6) + 1
+    whole = Sphere.through(start)(p)
+    for i in range(2):
+        for j in range(3):
+            assert torch.equal(Sphere.through(start[i, j])(p[i, j]), whole[i, j])
+
+
+def test_a_spheres_radius_does_not_follow_the_search() -> None:
+    p = numbers(2, 6)
+    sphere, before = Sphere.through(p), p.norm(dim=-1)
+    p *= 7
+    assert_close(sphere(p).norm(dim=-1), before)
+
+
+def test_a_typical_sphere_has_the_mean_distance_of_draws() -> None:
+    draws, centre = numbers(4000, 64), numbers(64)
+    # E|z| of a normal vector is sqrt(d - 1/2), nearly.
+    assert Sphere.typical(draws).radius.item() == pytest.approx(math.sqrt(63.5), rel=5e-3)
+    shifted = Sphere.typical(draws + centre, centre)
+    assert_close(shifted.radius, Sphere.typical(draws).radius)
+    assert_close((shifted(draws) - centre).norm(dim=-1), shifted.radius.expand(4000))
+
+
+@pytest.mark.parametrize("make", [Sphere.through, Sphere.typical])
+def test_a_sphere_needs_a_radius(make: Callable[[Tensor, Tensor | float], Sphere]) -> None:
+    centre = numbers(6)
+    with pytest.raises(ValueError, match=r"radius is 0; .*take the radius from draws"):
+        make(centre.expand(1, 6), centre)
+    with pytest.raises(ValueError, match="radius is nan"):
+        make(centre.expand(1, 6), math.nan)
+
+
+def test_one_vector_in_the_centre_is_one_too_many() -> None:
+    with pytest.raises(ValueError, match="radius is 0"):
+        Sphere.through(torch.stack([numbers(6), torch.zeros(6)]))
+
+
+@pytest.mark.parametrize("radius", [1.52, 22.6])
+def test_the_rate_of_a_sphere_makes_adams_first_step_the_same_angle(radius: float) -> None:
+    d = 512
+    p = onto_sphere(numbers(d), radius).requires_grad_()
+    before, sphere = p.detach().clone(), Sphere.through(p)
+    adam = torch.optim.Adam([p], lr=sphere_lr(0.4, radius, d))
+    # The slope of half the square of another vector's distance.
+    p.grad = before - numbers(d, 1)[:, 0]
+    adam.step()
+    assert (p.detach() - before).norm().item() == pytest.approx(0.4 * radius, rel=1e-3)
+    assert_close(sphere(p.detach()).norm(), before.norm())
+    assert_close(sphere_lr(0.4, torch.tensor([radius, 1.0]), 4)[1], torch.tensor(0.2))

@@ -1,4 +1,4 @@
-"""Losses: pure functions of tensors, one in the maps of a frozen network, and a queue of codes."""
+"""Losses: pure functions of tensors, one in the maps of a frozen network, one from draws of a prior, a queue of codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from .colour import colour_loss
 from .consistency import blur_weight, compression_weight, consistency_loss
 from .contrastive import Queue, info_nce, momentum_update
 from .diversity import diversity_loss
+from .geodesic import geodesic_cross
+from .mmd import MMD
 from .multiscale import multiscale_distance
 from .perceptual import PerceptualLoss, effnet_features, vgg19_features
 from .resemblance import resemblance_loss
@@ -15,6 +17,7 @@ from .similarity import Distance, clamped, texture_distance
 from .wasserstein import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
 
 __all__ = [
+    "MMD",
     "Distance",
     "PerceptualLoss",
     "Queue",
@@ -27,6 +30,7 @@ __all__ = [
     "diversity_loss",
     "effnet_features",
     "generator_loss",
+    "geodesic_cross",
     "gradient_penalty",
     "info_nce",
     "momentum_update",

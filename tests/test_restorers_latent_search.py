@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from blemish.configuration import decode, encode, override
 from blemish.degradations import JPEG, Downsample, GaussianNoise, Identity, QualityLaw
 from blemish.functional.random import generator_for, generators_for, randn
-from blemish.losses import MMD, geodesic_cross
+from blemish.losses import MMD
 from blemish.priors import Prior
 from blemish.restorers import (
     MMD_SEARCH,
@@ -27,7 +27,7 @@ from blemish.restorers import (
 )
 from blemish.restorers.charts import Straightened
 from blemish.restorers.latent_search import chunked, draws_of
-from blemish.restorers.terms import Bits, Candidate, Objective, PixelDistance
+from blemish.restorers.terms import Bits, Candidate, PixelDistance
 
 LAYERS, WIDTH = 6, 8
 

@@ -292,11 +292,8 @@ class LatentSearch(nn.Module):
         )
 
     def _candidate(self, walk: _Walk) -> Candidate:
-        latents, maps = walk.latents(), walk.maps
-        if maps:
-            images = self.prior.synthesize(latents, _space(self.config), noise=maps)
-        else:
-            images = self.prior.synthesize(latents, _space(self.config))
+        latents = walk.latents()
+        images = self.prior.synthesize(latents, _space(self.config), walk.maps or None)
         styles = latents[:, None] if latents.ndim == 2 else latents
         return Candidate(images, styles, chunked(latents))
 
@@ -488,8 +485,11 @@ def _settled(
         )
     if not bits and not pixels:
         raise ValueError("pixels=0 and bits=0: nothing would ask for the observed image; set one")
-    if config.noise and not hasattr(prior, "noise"):
-        raise ValueError(f"noise={config.noise}: {type(prior).__name__} has no maps of noise")
+    if config.noise > len(prior.noise_sides):
+        raise ValueError(
+            f"noise={config.noise}: this {type(prior).__name__} has {len(prior.noise_sides)} maps of noise; give at most "
+            "as many"
+        )
     straightened = config.straightened and space == "W+"
     return replace(config, space=space, bits=bits, pixels=pixels, straightened=straightened)
 

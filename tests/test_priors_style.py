@@ -175,3 +175,15 @@ def test_a_loaded_prior_makes_the_same_images(
     again = artefacts.load(artefacts.save(prior, tmp_path / "prior"))
     z = prior.latents(2, generator=generator_for("z"))
     assert torch.equal(again(z), prior(z))
+
+
+def test_mixed_samples_have_two_styles_while_the_prior_is_trained() -> None:
+    prior = StylePrior.Config(
+        network=StyleGenerator.Config(latent=8, channels=(6, 6, 6)), mixing=1.0
+    ).build()
+    g = lambda: generators_for(3, range(4))  # noqa: E731
+    first = prior.synthesize(prior.latents(4, generator=g()))
+    assert (prior.sample(4, generator=g()) - first).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+    assert_close(prior.eval().sample(4, generator=g()), first.clamp(0, 1))
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        StylePrior.Config(mixing=2.0)

@@ -91,7 +91,7 @@ class LearnedLikelihood(Likelihood[LikelihoodParams]):
         The time is that of H W small steps.
         """
         own = next(self.parameters()).dtype
-        y = self.network.sample(2 * x.to(own) - 1, params.u.to(own))
+        y = self.network.draw(2 * x.to(own) - 1, params.u.to(own))
         return ((y + 1) / 2).to(x.dtype)
 
     def log_prob(self, y: Tensor, x: Tensor, params: LikelihoodParams | None = None) -> Tensor:

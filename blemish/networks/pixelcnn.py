@@ -212,12 +212,8 @@ class ConditionalPixelCNN(nn.Module):
         )
         return log_p if mask is None else log_p.masked_fill(~mask, 0.0)
 
-    @torch.no_grad()
     def sample(self, condition: Tensor, generator: Randomness) -> Tensor:
         """Draws degraded images, pixel by pixel.
-
-        Every layer keeps the features of the row above and of the pixels to the left, so that a pixel costs the same
-        in images of any size. Dropout takes no part.
 
         Arguments:
             condition: Clean images in [-1, 1], with shape (B, C, H, W).
@@ -226,9 +222,22 @@ class ConditionalPixelCNN(nn.Module):
         Returns:
             Images in [-1, 1] on the grid of 256 values, with shape (B, C, H, W).
         """
-        c = self.config
         B, C, H, W = condition.shape
-        draws = rand((B, 1 + C, H, W), generator).to(condition)
+        return self.draw(condition, rand((B, 1 + C, H, W), generator).to(condition))
+
+    @torch.no_grad()
+    def draw(self, condition: Tensor, draws: Tensor) -> Tensor:
+        """Makes degraded images of uniform numbers; otherwise as :meth:`sample`.
+
+        Every layer keeps the features of the row above and of the pixels to the left, so that a pixel costs the same
+        in images of any size. Dropout takes no part.
+
+        Arguments:
+            condition: Clean images in [-1, 1], with shape (B, C, H, W).
+            draws: Numbers from U[0, 1), with shape (B, 1 + C, H, W), as :func:`~blemish.functional.mixtures.sample` takes them.
+        """
+        c = self.config
+        H, W = condition.shape[-2:]
         walk = _Walk(self, condition)
         for row in range(H):
             walk.begin(row)

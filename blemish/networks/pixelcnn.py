@@ -25,7 +25,7 @@ References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), Section 2.3
     | https://arxiv.org/abs/1606.05328
     | Weight Normalization (Salimans and Kingma, 2016), https://arxiv.org/abs/1602.07868
-    | Perceptual Image Restoration with High-Quality Priori and Degradation Learning (Han et al.), Section 3.2
+    | Perceptual Image Restoration with High-Quality Priori and Degradation Learning (Han et al., 2021), Section 3.2
     | https://arxiv.org/abs/2103.03010
 """
 
@@ -212,6 +212,49 @@ class ConditionalPixelCNN(nn.Module):
         )
         return log_p if mask is None else log_p.masked_fill(~mask, 0.0)
 
+    def sample(self, condition: Tensor, generator: Randomness) -> Tensor:
+        """Draws degraded images, pixel by pixel.
+
+        Arguments:
+            condition: Clean images in [-1, 1], with shape (B, C, H, W).
+            generator: The source of randomness.
+
+        Returns:
+            Images in [-1, 1] on the grid of 256 values, with shape (B, C, H, W).
+        """
+        B, C, H, W = condition.shape
+        return self.draw(condition, rand((B, 1 + C, H, W), generator).to(condition))
+
+    @torch.no_grad()
+    def draw(self, condition: Tensor, draws: Tensor) -> Tensor:
+        """Makes degraded images of uniform numbers; otherwise as :meth:`sample`.
+
+        Every layer keeps the features of the row above and of the pixels to the left, so that a pixel costs the same
+        in images of any size. Dropout takes no part.
+
+        Arguments:
+            condition: Clean images in [-1, 1], with shape (B, C, H, W).
+            draws: Numbers from U[0, 1), with shape (B, 1 + C, H, W), as :func:`~blemish.functional.mixtures.sample` takes them.
+        """
+        c = self.config
+        H, W = condition.shape[-2:]
+        walk = _Walk(self, condition)
+        for row in range(H):
+            walk.begin(row)
+            for column in range(W):
+                at = (..., slice(row, row + 1), slice(column, column + 1))
+                pixel = mixtures.sample(
+                    walk.law(column),
+                    draws[at],
+                    components=c.components,
+                    family=c.family,
+                    coupled=c.coupled,
+                    base=condition[at] if c.residual else None,
+                )
+                walk.put(pixel, row, column)
+            walk.end()
+        return walk.images.clone()
+
     def encode(self, condition: Tensor) -> Tensor:
         """Returns what blocks are told of the condition, with shape (B, features, H, W).
 
@@ -296,6 +339,131 @@ class _Pair(nn.Module):
     def forward(self, u: Tensor, ul: Tensor, h: Tensor, dropout: _Dropout) -> tuple[Tensor, Tensor]:
         u = self.u(u, None, h, dropout)
         return u, self.ul(ul, u, h, dropout)
+
+
+class _RowsAbove:
+    """A gated block of the stream u, computed row by row."""
+
+    def __init__(self, block: _Gated, like: Tensor) -> None:
+        self.conv1, self.conv2 = _fixed(block.conv1), _fixed(block.conv2)
+        B, F_, W = like.shape[0], block.conv1.gain.shape[0], like.shape[-1]
+        self.above1 = self.above2 = like.new_zeros(B, 2 * F_, 1, W)
+
+    def row(self, f: Tensor, told: Tensor) -> Tensor:
+        """Returns the block's features on the next row, with shape (B, F, 1, W), as its input has."""
+        e = _concat_elu(f)
+        inner = F.conv2d(torch.cat([self.above1, e], dim=2), *self.conv1, padding=(0, 1))
+        self.above1, e = e, _concat_elu(inner)
+        both = F.conv2d(torch.cat([self.above2, e], dim=2), *self.conv2, padding=(0, 1))
+        self.above2 = e
+        value, gate = (both + told).chunk(2, dim=1)
+        return f + value * torch.sigmoid(gate)
+
+
+class _PixelsBefore:
+    """A gated block of the stream ul, computed pixel by pixel.
+
+    What a row takes from the row above, from u and from the condition is computed at its beginning.
+    """
+
+    def __init__(self, block: _Gated, like: Tensor) -> None:
+        (w1, self.bias1), (w2, self.bias2) = _fixed(block.conv1), _fixed(block.conv2)
+        self.upper1, self.upper2 = w1[:, :, :1], w2[:, :, :1]
+        # The lower row of the filters, for the features of the pixel to the left and of this one.
+        self.lower1, self.lower2 = (w[:, :, 1].permute(2, 1, 0).flatten(0, 1) for w in (w1, w2))
+        self.beside = None if block.beside is None else _fixed(block.beside)[0]
+        B, F_, W = like.shape[0], w1.shape[0], like.shape[-1]
+        self.above1 = self.above2 = like.new_zeros(B, 2 * F_, 1, W)
+
+    def begin(self, u: Tensor, told: Tensor) -> None:
+        """Begins the next row, given the features of u and of the condition on it, with shape (B, ., 1, W)."""
+        given1 = F.conv2d(F.pad(self.above1, (1, 0)), self.upper1, self.bias1)
+        if self.beside is not None:
+            given1 = given1 + F.conv2d(_concat_elu(u), self.beside)
+        given2 = F.conv2d(F.pad(self.above2, (1, 0)), self.upper2, self.bias2) + told
+        self.given1, self.given2 = (
+            g[:, :, 0].permute(2, 0, 1).contiguous() for g in (given1, given2)
+        )
+        nothing = torch.zeros_like(self.above1[:, :, 0, 0])
+        self.seen1, self.seen2 = [nothing], [nothing]
+
+    def pixel(self, f: Tensor, column: int) -> Tensor:
+        """Returns the block's features at the row's next pixel, with shape (B, F), as its input has."""
+        e = _concat_elu(f)
+        inner = torch.addmm(self.given1[column], torch.cat([self.seen1[-1], e], dim=1), self.lower1)
+        self.seen1.append(e)
+        e = _concat_elu(inner)
+        both = torch.addmm(self.given2[column], torch.cat([self.seen2[-1], e], dim=1), self.lower2)
+        self.seen2.append(e)
+        value, gate = both.chunk(2, dim=1)
+        return f + value * torch.sigmoid(gate)
+
+    def end(self) -> None:
+        """Keeps the row for the next one."""
+        self.above1, self.above2 = (
+            torch.stack(seen[1:], dim=-1).unsqueeze(2) for seen in (self.seen1, self.seen2)
+        )
+
+
+class _Walk:
+    """Images that are drawn in raster order, with the features that the next pixel needs."""
+
+    def __init__(self, network: ConditionalPixelCNN, condition: Tensor) -> None:
+        B, C, H, W = condition.shape
+        # Two rows of nothing above; one channel more says where the image is.
+        self.known = condition.new_zeros(B, C + 1, H + 2, W)
+        self.known[:, C, 2:] = 1
+        self.images = self.known[:, :C, 2:]
+        self.first_u = _fixed(network.first_u)
+        self.first_above = _fixed(network.first_above)
+        (left, self.bias_left), head = _fixed(network.first_left), _fixed(network.head)
+        self.upper_left, self.lower_left = left[:, :, :1], left[:, :, 1, 0].T
+        self.head, self.head_bias = head[0].flatten(1).T, head[1]
+        self.blocks = [
+            (_RowsAbove(pair.u, condition), _PixelsBefore(pair.ul, condition))
+            for pair in network.blocks
+        ]
+        self.project = [
+            (_fixed(pair.u.project)[0], _fixed(pair.ul.project)[0]) for pair in network.blocks
+        ]
+        self.radius = self.project[0][0].shape[2] // 2
+        self.h = F.pad(network.encode(condition), (self.radius,) * 4)
+
+    def begin(self, row: int) -> None:
+        """Begins a row: computes all that does not depend on its own pixels."""
+        u = F.conv2d(self.known[:, :, row : row + 2], *self.first_u, padding=(0, 1))
+        above = self.known[:, :, row + 1 : row + 2]
+        first = F.conv2d(above, *self.first_above, padding=(0, 1))
+        first = first + F.conv2d(F.pad(above, (1, -1)), self.upper_left, self.bias_left)
+        self.first = first[:, :, 0].permute(2, 0, 1).contiguous()
+        self.last = torch.zeros_like(self.known[:, :, 0, 0])
+        h = self.h[:, :, row : row + 1 + 2 * self.radius]
+        for (rows, pixels), (project_u, project_ul) in zip(self.blocks, self.project, strict=True):
+            u = rows.row(u, F.conv2d(h, project_u))
+            pixels.begin(u, F.conv2d(h, project_ul))
+
+    def law(self, column: int) -> Tensor:
+        """Returns the parameters of the next pixel's mixture, with shape (B, M, 1, 1)."""
+        f = torch.addmm(self.first[column], self.last, self.lower_left)
+        for _, pixels in self.blocks:
+            f = pixels.pixel(f, column)
+        return torch.addmm(self.head_bias, F.elu(f), self.head)[:, :, None, None]
+
+    def put(self, pixel: Tensor, row: int, column: int) -> None:
+        """Takes the pixel that was drawn, with shape (B, C, 1, 1)."""
+        self.images[:, :, row, column] = pixel[:, :, 0, 0]
+        self.last = self.known[:, :, row + 2, column]
+
+    def end(self) -> None:
+        """Ends the row."""
+        for _, pixels in self.blocks:
+            pixels.end()
+
+
+def _fixed(conv: _Conv) -> tuple[Tensor, Tensor]:
+    """Returns the filters and biases of a convolution; without biases, zeros."""
+    weight = conv.weight
+    return weight, weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias
 
 
 class _Dropout:

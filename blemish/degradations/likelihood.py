@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..functional import mixtures
 from ..functional.random import Randomness, rand
 from ..networks import ConditionalPixelCNN
 from ..types import Params, Shape
@@ -93,6 +94,27 @@ class LearnedLikelihood(Likelihood[LikelihoodParams]):
         own = next(self.parameters()).dtype
         y = self.network.draw(2 * x.to(own) - 1, params.u.to(own))
         return ((y + 1) / 2).to(x.dtype)
+
+    @torch.no_grad()
+    def redrawn(self, y: Tensor, x: Tensor, params: LikelihoodParams) -> Tensor:
+        """Draws every pixel of observed images anew, given the observed ones before it: what the law expects there.
+
+        Arguments:
+            y: Observed images, as :meth:`prepared` returns them, with shape (B, C, H, W).
+            x: Clean images, with shape (B, C, H, W).
+            params: What :meth:`sample` drew.
+        """
+        own, c = next(self.parameters()).dtype, self.config.network
+        condition = 2 * x.to(own) - 1
+        drawn = mixtures.sample(
+            self.network(2 * y.to(own) - 1, condition),
+            params.u.to(own),
+            components=c.components,
+            family=c.family,
+            coupled=c.coupled,
+            base=condition if c.residual else None,
+        )
+        return ((drawn + 1) / 2).to(x.dtype)
 
     def log_prob(self, y: Tensor, x: Tensor, params: LikelihoodParams | None = None) -> Tensor:
         """Returns the log-probabilities of observed images in nats, with shape (B,).

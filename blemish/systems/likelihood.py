@@ -57,9 +57,6 @@ GUESS = Chain.Config(
 )
 """How a guess differs from the clean image: any of three, each in half of the cases."""
 
-SHOWN = 32
-"""The side of the drawn images that are shown: each of their pixels is a step of its own."""
-
 
 class LikelihoodLearning(System):
     """Learns a likelihood from images that it damages itself.
@@ -222,7 +219,7 @@ class LikelihoodLearning(System):
     def compared(
         self, y: Tensor, parts: Mapping[str, nn.Module], generator: Randomness
     ) -> tuple[Tensor, Tensor]:
-        """Returns damaged images, and what is drawn of the likelihood for the same clean ones: their upper left corners.
+        """Returns damaged images, and for each of their pixels what the likelihood draws, given those before it.
 
         Arguments:
             y: Clean images in [0, 1], with shape (B, C, H, W).
@@ -230,9 +227,8 @@ class LikelihoodLearning(System):
             generator: The source of randomness.
         """
         model: Any = parts["degradation"]
-        x, damaged = (t[..., :SHOWN, :SHOWN] for t in self.pairs(y, generator))
-        drawn = model(x, model.sample(_shape(x), generator=generator))
-        return damaged, drawn
+        x, damaged = self.pairs(y, generator)
+        return damaged, model.redrawn(damaged, x, model.sample(_shape(x), generator=generator))
 
 
 class LikelihoodPairs(LikelihoodLearning):
@@ -266,7 +262,7 @@ class LikelihoodPairs(LikelihoodLearning):
     def compared(
         self, y: Tensor, parts: Mapping[str, nn.Module], generator: Randomness
     ) -> tuple[Tensor, Tensor]:
-        """Returns observed images, and what the likelihood draws where these are taken for clean ones.
+        """Returns observed images, and for each pixel what the likelihood draws, where these are taken for clean ones.
 
         Arguments:
             y: Observed images in [0, 1], with shape (B, C, H, W).
@@ -274,8 +270,7 @@ class LikelihoodPairs(LikelihoodLearning):
             generator: The source of randomness.
         """
         model: Any = parts["degradation"]
-        y = y[..., :SHOWN, :SHOWN]
-        return y, model(y, model.sample(_shape(y), generator=generator))
+        return y, model.redrawn(y, y, model.sample(_shape(y), generator=generator))
 
 
 def _shape(x: Tensor) -> Shape:

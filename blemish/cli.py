@@ -42,6 +42,7 @@ from .options import (
     JsonFile,
     Label,
     Metrics,
+    Observed,
     OnlyModels,
     OnlySeeds,
     OnlySettings,
@@ -348,6 +349,7 @@ def evaluate(
     robustness: Robustness = False,
     restorer: Enlarger = None,
     scale: Factor = None,
+    observed: Observed = None,
 ) -> Any:
     """Measure how near a run's samples, or images, are to clean ones, and say how it was measured.
 
@@ -379,6 +381,7 @@ def evaluate(
         robustness=robustness,
         restorer=restorer,
         scale=scale,
+        observed=observed,
     )
 
 

@@ -263,4 +263,4 @@ class Dropout:
 
 def concat_elu(f: Tensor) -> Tensor:
     """Returns elu([f, -f]), with twice the channels."""
-    return F.elu(torch.cat([f, -f], dim=1))
+    return F.elu(torch.cat([f, -f], dim=1), inplace=True)

@@ -9,6 +9,7 @@ from .codes import Entries, Traversal
 from .estimate import Estimate, estimate_damage
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
+from .likelihoods import CONDITIONS, Likelihoods, LogisticLaw, judge_likelihood
 from .pages import (
     Column,
     check_replaceable,
@@ -36,6 +37,7 @@ from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
     "CLEAN",
+    "CONDITIONS",
     "IMAGE_METRICS",
     "PAIR_METRICS",
     "QUANTITIES",
@@ -53,6 +55,8 @@ __all__ = [
     "FolderFindings",
     "ImageSet",
     "Judges",
+    "Likelihoods",
+    "LogisticLaw",
     "Profile",
     "Record",
     "Score",
@@ -76,6 +80,7 @@ __all__ = [
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",
+    "judge_likelihood",
     "most_changed",
     "noise_curve",
     "pair_scores",

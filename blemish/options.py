@@ -269,7 +269,7 @@ InPlace = Annotated[
 Metrics = Annotated[
     str | None,
     typer.Option(
-        help="Of sets: fd,kid,prdc. Of pairs: psnr,ssim,ms-ssim (also with -y, on luma), lpips,dists,perceptual. Of images: niqe.",
+        help="Of sets: fd,kid,prdc. Of pairs: psnr[-y],ssim[-y],ms-ssim[-y],lpips,dists,perceptual. Of images: niqe,rankiqa[-256][-median].",
         metavar="NAMES",
     ),
 ]
@@ -283,7 +283,7 @@ Features = Annotated[
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe.",
+        help="What a metric needs: lpips-backbone, lpips-heads, dists-backbone, dists-weights, niqe, rankiqa.",
         metavar="NAME=FILE",
     ),
 ]

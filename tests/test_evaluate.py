@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish import artefacts, cli
 from blemish.commands import evaluate
@@ -42,6 +42,7 @@ from blemish.functional.random import generator_for, randn
 from blemish.metrics import (
     Extractor,
     NIQEModel,
+    RankIQANetwork,
     extract,
     frechet,
     kid,
@@ -49,8 +50,11 @@ from blemish.metrics import (
     niqe,
     pixels,
     psnr,
+    rankiqa,
+    rankiqa_network,
     ssim,
 )
+from blemish.networks import VGG16
 from blemish.recipes import configure
 from blemish.runs import Run, change, load, start
 
@@ -382,6 +386,37 @@ def test_niqe_needs_no_reference(tmp_path: Path) -> None:
     assert "reference" not in found["protocol"]
 
 
+def test_rankiqa_has_two_forms_and_two_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = RankIQANetwork(
+        VGG16((1, 1, 1, 1, 2)), [nn.Linear(98, 2), nn.Linear(2, 2), nn.Linear(2, 1)]
+    )
+    torch.save(rank_tensors(network), tmp_path / "rank.pt")
+    images = to_uint8(torch.rand(2, 3, 230, 240))
+    judged = write(tmp_path / "judged", images)
+    names = "rankiqa,rankiqa-median,rankiqa-256,rankiqa-256-median"
+    found = document(
+        tmp_path, judged, "--metrics", names, "--weights", f"rankiqa={tmp_path / 'rank.pt'}"
+    )
+    own, resized = rankiqa(images, network), rankiqa(images, network, resize=256)
+    expected = [own.mean, own.median, resized.mean, resized.median]
+    scores = found["scores"]
+    assert [s["value"] for s in scores] == pytest.approx([float(e.mean()) for e in expected])
+    assert not any(s["higher"] for s in scores)
+    name = rankiqa_network(tmp_path / "rank.pt").name
+    assert scores[0]["title"] == f"{name}, mean of crops"
+    assert scores[3]["title"] == f"{name}, median of crops, resized to 256"
+
+
+def rank_tensors(network: RankIQANetwork) -> dict[str, torch.Tensor]:
+    """Returns a network's weights by torchvision's names."""
+    names = {"backbone.": "", "fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
+    found = network.state_dict()
+    for old, new in names.items():
+        found = {key.replace(old, new): value for key, value in found.items()}
+    return found
+
+
 def test_a_broken_images_partner_is_skipped_with_it(folders: Path, tmp_path: Path) -> None:
     whole = write(tmp_path / "whole", glyphs(8, seed=1))
     for first, second in ((folders / "broken", whole), (whole, folders / "broken")):
@@ -642,6 +677,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("a --pairs", "give --reference SOURCE"),
         ("a --metrics fd", "needs clean images: give --reference"),
         ("a --metrics niqe", "niqe needs --weights niqe=FILE"),
+        ("a --metrics rankiqa-256", "rankiqa needs --weights rankiqa=FILE"),
+        ("a --metrics rankiqa --weights rankiqa=absent.pt", "there is no file absent.pt"),
+        ("a --metrics niqe --weights rankiqa=x", "rankiqa is not computed; name it in --metrics"),
+        ("a --reference b --metrics rankiqa", "give --pairs, or leave --reference out"),
         ("a --reference b --pairs --metrics dists", "dists needs --weights dists-backbone=FILE"),
         ("a --reference b --features vgg", "unknown features 'vgg'; choose effnet-lite0"),
         ("a --reference b --features dinov2", "write dinov2:FILE"),

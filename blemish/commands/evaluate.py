@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data import Source, open_source
 from ..evaluation import (
+    IMAGE_METRICS,
     PAIR_METRICS,
     SET_METRICS,
     Evaluation,
@@ -34,6 +35,7 @@ from ..metrics import (
     lpips_network,
     named_features,
     perceptual_network,
+    rankiqa_network,
 )
 from ..networks.weights import read_weights
 from ..priors import Prior
@@ -52,8 +54,9 @@ _WEIGHTS = {
     "dists-backbone": "dists",
     "dists-weights": "dists",
     "niqe": "niqe",
+    "rankiqa": "rankiqa",
 }
-"""The metric that needs each file of weights."""
+"""The metric that needs each file of weights; forms of one begin with its name."""
 
 Open = Callable[..., Source]
 
@@ -163,9 +166,10 @@ def _metrics(text: str | None, weights: Sequence[str], *, pairs: bool, alone: bo
         raise ValueError("--pairs compares with partners: give --reference SOURCE")
     if alone and text is None and not any(one.startswith("niqe=") for one in weights):
         raise ValueError(
-            "give --reference SOURCE with clean images; without it there is only --metrics niqe"
+            "give --reference SOURCE with clean images; without it there is only --metrics niqe, or rankiqa"
         )
-    allowed = ("niqe",) if alone else (*PAIR_METRICS, "niqe") if pairs else SET_METRICS
+    singly = IMAGE_METRICS if alone else (*PAIR_METRICS, *IMAGE_METRICS)
+    allowed = singly if alone or pairs else SET_METRICS
     if text is None:
         return ["niqe"] if alone else ["psnr", "ssim"] if pairs else list(SET_METRICS)
     wanted = list(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -178,14 +182,14 @@ def _metrics(text: str | None, weights: Sequence[str], *, pairs: bool, alone: bo
 
 def _objection(name: str, *, alone: bool, pairs: bool) -> str:
     """Says why a metric cannot be computed."""
-    if name not in (*SET_METRICS, *PAIR_METRICS, "niqe"):
+    if name not in (*SET_METRICS, *PAIR_METRICS, *IMAGE_METRICS):
         return "is unknown"
     if alone:
         return "needs clean images: give --reference"
     if pairs:
         return "compares sets: leave --pairs out"
     return "judges single images: give --pairs" + (
-        ", or leave --reference out" if name == "niqe" else ""
+        ", or leave --reference out" if name in IMAGE_METRICS else ""
     )
 
 
@@ -222,13 +226,14 @@ def _check_writable(file: Path) -> None:
 def _judges(weights: Sequence[str], metrics: Sequence[str], read: Open) -> Judges:
     """Loads what the metrics need."""
     files: dict[str, str] = {}
+    judged = {"rankiqa" if name.startswith("rankiqa") else name for name in metrics}
     for text in weights:
         name, _, file = text.partition("=")
         if name not in _WEIGHTS:
             raise ValueError(f"--weights {name}: unknown; choose {', '.join(_WEIGHTS)}")
         if name in files:
             raise ValueError(f"--weights {name}=... is given twice; give it once")
-        if _WEIGHTS[name] not in metrics:
+        if _WEIGHTS[name] not in judged:
             raise ValueError(
                 f"--weights {name}: {_WEIGHTS[name]} is not computed; name it in --metrics"
             )
@@ -240,8 +245,9 @@ def _judges(weights: Sequence[str], metrics: Sequence[str], read: Open) -> Judge
         None if texture is None else dists_network(*texture),
         _natural(files["niqe"], read) if "niqe" in files else None,
         _perceptual() if "perceptual" in metrics else None,
+        rankiqa_network(files["rankiqa"]) if "rankiqa" in files else None,
     )
-    for metric in {*metrics} & {*_WEIGHTS.values()}:
+    for metric in judged & {*_WEIGHTS.values()}:
         judges.need(metric)
     return judges
 

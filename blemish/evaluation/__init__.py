@@ -20,6 +20,7 @@ from .pages import (
 from .report import Record, report_page
 from .robustness import CLEAN, STRENGTHS, Profile, robustness, robustness_grid
 from .scores import (
+    IMAGE_METRICS,
     PAIR_METRICS,
     SET_METRICS,
     Evaluation,
@@ -35,6 +36,7 @@ from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
     "CLEAN",
+    "IMAGE_METRICS",
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",

@@ -2,7 +2,7 @@ r"""Scores with their protocol: what was compared, how many images, on which fea
 
 A number without its protocol is no result. Scores of sets are the Fréchet distance, the kernel distance
 and precision, recall, density, coverage; scores of pairs are PSNR, SSIM, MS-SSIM, LPIPS, DISTS, averaged
-over images; NIQE needs no reference. Every score is titled honestly (:mod:`blemish.metrics.titles`).
+over images; NIQE and RankIQA need no reference. Every score is titled honestly (:mod:`blemish.metrics.titles`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ..metrics import (
     LPIPSNetwork,
     NIQEModel,
     PerceptualNetwork,
+    RankIQANetwork,
+    RankIQAScores,
     dists,
     fidelity_title,
     frechet,
@@ -37,11 +39,14 @@ from ..metrics import (
     niqe,
     perceptual,
     psnr,
+    rank_title,
+    rankiqa,
     squared_radii,
     ssim,
 )
 
 __all__ = [
+    "IMAGE_METRICS",
     "PAIR_METRICS",
     "SET_METRICS",
     "Evaluation",
@@ -59,7 +64,10 @@ PAIR_METRICS = (
     *("psnr", "ssim", "ms-ssim", "psnr-y", "ssim-y", "ms-ssim-y"),
     *("lpips", "dists", "perceptual"),
 )
-"""The metrics of aligned pairs; ``niqe`` judges images without their partners."""
+"""The metrics of aligned pairs."""
+
+IMAGE_METRICS = ("niqe", "rankiqa", "rankiqa-median", "rankiqa-256", "rankiqa-256-median")
+"""The metrics that judge images without their partners."""
 
 _K = 5
 _FEWEST = {"fd": 2, "kid": 2, "prdc": _K + 1}
@@ -135,12 +143,14 @@ class Judges:
         dists: The network of DISTS.
         niqe: NIQE's Gaussian.
         perceptual: The network of the perceptual distance.
+        rankiqa: The network of RankIQA.
     """
 
     lpips: LPIPSNetwork | None = None
     dists: DISTSNetwork | None = None
     niqe: NIQEModel | None = None
     perceptual: PerceptualNetwork | None = None
+    rankiqa: RankIQANetwork | None = None
 
     def need(self, metric: str) -> Any:
         """Returns the one that a metric needs.
@@ -155,6 +165,7 @@ class Judges:
                 "dists": "dists-backbone=FILE --weights dists-weights=FILE",
                 "niqe": "niqe=FILE, or niqe=FOLDER with clean images to fit it on",
                 "perceptual": "its network, as perceptual_network() returns it",
+                "rankiqa": "rankiqa=FILE",
             }[metric]
             raise ValueError(f"{metric} needs --weights {wanted}")
         return found
@@ -240,10 +251,10 @@ def pair_scores(
 
     Arguments:
         images: The images that are judged.
-        reference: What they should be; None for NIQE alone.
+        reference: What they should be; None where all metrics judge images alone.
         pairs: The numbers of partners in both.
-        metrics: Some of :data:`PAIR_METRICS`, and ``niqe``.
-        judges: What LPIPS, DISTS and NIQE need.
+        metrics: Some of :data:`PAIR_METRICS` and :data:`IMAGE_METRICS`.
+        judges: What LPIPS, DISTS, NIQE and RankIQA need.
         crop: Pixels at each border that PSNR and SSIM leave out.
         progress: Called with the numbers of images done and to be done.
 
@@ -314,7 +325,29 @@ def _pair_metrics(judges: Judges, crop: int) -> dict[str, _PairMetric]:
         lambda: str(judges.need("niqe").name),
         higher=False,
     )
-    return table
+    return table | _rank_metrics(judges)
+
+
+def _rank_metrics(judges: Judges) -> dict[str, _PairMetric]:
+    """Returns both statistics of both forms of RankIQA, which share the scores of the crops."""
+
+    @functools.lru_cache(maxsize=2)
+    def scores(x: Tensor, resize: int | None) -> RankIQAScores:
+        return rankiqa(x, judges.need("rankiqa"), resize=resize)
+
+    def metric(resize: int | None, statistic: str) -> _PairMetric:
+        return _PairMetric(
+            lambda x, y: getattr(scores(x, resize), statistic),
+            lambda: rank_title(judges.need("rankiqa").name, resize, statistic),
+            higher=False,
+        )
+
+    return {
+        "rankiqa": metric(None, "mean"),
+        "rankiqa-median": metric(None, "median"),
+        "rankiqa-256": metric(256, "mean"),
+        "rankiqa-256-median": metric(256, "median"),
+    }
 
 
 def _aligned(

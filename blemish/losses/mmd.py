@@ -43,6 +43,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal, final
@@ -168,12 +169,12 @@ class MMD(nn.Module):
 
     def _between(self, w: Tensor) -> Tensor:
         """Returns the sum of K - 1 over all pairs of styles and draws, (B, k, d) to (B,)."""
-        chunks = self.samples.to(w).split(self.chunk)
+        chunks = torch.split(self.samples.to(w), self.chunk)
         if len(chunks) == 1:
             return self._excess(w, chunks[0])
         # The kernels of a chunk are computed once more for the gradient, rather than kept beside all others.
-        again = {"use_reentrant": False, "preserve_rng_state": False}
-        sums = [checkpoint(self._excess, w, chunk, **again) for chunk in chunks]
+        again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        sums = [again(self._excess, w, chunk) for chunk in chunks]
         return torch.stack(sums).sum(dim=0)
 
     def _excess(self, a: Tensor, b: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from .niqe import NIQEModel, niqe
 from .noise_level import NoiseLaw, noise_law, noise_level
 from .noise_spectrum import FREQUENCIES, noise_spectrum
 from .perceptual import PerceptualNetwork, perceptual, perceptual_network
+from .rankiqa import RankIQANetwork, RankIQAScores, rankiqa, rankiqa_network
 from .sharpness import sharpness
-from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
+from .titles import fidelity_title, frechet_title, kernel_title, manifold_title, rank_title
 from .wasserstein import wasserstein1
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "NIQEModel",
     "NoiseLaw",
     "PerceptualNetwork",
+    "RankIQANetwork",
+    "RankIQAScores",
     "SubsetScore",
     "blur_extent",
     "dinov2",
@@ -71,6 +74,9 @@ __all__ = [
     "perceptual_network",
     "pixels",
     "psnr",
+    "rank_title",
+    "rankiqa",
+    "rankiqa_network",
     "sharpness",
     "squared_radii",
     "ssim",

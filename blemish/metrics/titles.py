@@ -8,7 +8,14 @@ where the error is alike in all channels.
 
 from __future__ import annotations
 
-__all__ = ["INCEPTION", "fidelity_title", "frechet_title", "kernel_title", "manifold_title"]
+__all__ = [
+    "INCEPTION",
+    "fidelity_title",
+    "frechet_title",
+    "kernel_title",
+    "manifold_title",
+    "rank_title",
+]
 
 INCEPTION = "inception@299"
 """The name of the features on which the published scores are defined."""
@@ -33,3 +40,9 @@ def fidelity_title(score: str, space: str = "rgb", crop: int = 0) -> str:
     """Returns the title of PSNR, SSIM or MS-SSIM with what differs from all pixels of all channels."""
     details = [*(["Y"] if space == "y" else []), *([f"crop {crop}"] if crop else [])]
     return f"{score} ({', '.join(details)})" if details else score
+
+
+def rank_title(network: str, resize: int | None, statistic: str) -> str:
+    """Returns the title of a score of random crops, of a network with this name, in one of its forms."""
+    size = "" if resize is None else f", resized to {resize}"
+    return f"{network}, {statistic} of crops{size}"

@@ -9,6 +9,7 @@ from .discriminators import UNetDiscriminator, VGGDiscriminator
 from .ida import IDA, IDASFT
 from .inception import Inception
 from .perceptron import TwoHeads
+from .pixelcnn import ConditionalPixelCNN
 from .published import read_esrgan, write_esrgan
 from .redegrader import Redegrader
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
@@ -28,6 +29,7 @@ __all__ = [
     "VGG16",
     "VGG19",
     "AlexNet",
+    "ConditionalPixelCNN",
     "Critic",
     "DINOv2",
     "DenseBlock",
@@ -59,6 +61,7 @@ KINDS: dict[str, type] = {
     "GlobalEncoder": GlobalEncoder.Config,
     "LocalEncoder": LocalEncoder.Config,
     "Critic": Critic.Config,
+    "ConditionalPixelCNN": ConditionalPixelCNN.Config,
     "PackedTranslator": PackedTranslator.Config,
     "RRDBNet": RRDBNet.Config,
     "Redegrader": Redegrader.Config,

@@ -29,12 +29,14 @@ from torch import Tensor
 from ..data import Glyphs, Source, open_source
 from ..degradations import (
     PIPELINES,
+    PLAIN,
     Coded,
     Degradation,
     UniversalDegradation,
     batch_for,
     degrade_batch,
     pipeline,
+    plain,
     setting,
     task,
     unpack_code,
@@ -143,8 +145,8 @@ def find_degradation(
     """Returns a degradation by name.
 
     Arguments:
-        what: ``setting:N``, ``setting:ffhq/N``, a task as ``task:U-XS``, a pipeline as ``imaging`` or ``bsrgan:2``, a
-            run's folder or a degradation's.
+        what: ``setting:N``, ``setting:ffhq/N``, a task as ``task:U-XS``, a pipeline as ``imaging`` or ``bsrgan:2``,
+            known damage as ``disk:2+noise:0.05``, a run's folder or a degradation's.
         checkpoint: Of a run, ``best`` or ``last``; None means the best where one was chosen.
         tell: Is told which checkpoint of a run it is.
 
@@ -157,11 +159,13 @@ def find_degradation(
         return task(what.removeprefix("task:"))
     if what.partition(":")[0] in PIPELINES:
         return pipeline(what)
+    if what.partition(":")[0] in PLAIN:
+        return plain(what)
     if not Path(what).is_dir():
         raise ValueError(
             f"{what!r} is no degradation; give setting:A to setting:T, setting:ffhq/A to setting:ffhq/T, "
-            f"task:U-XS to task:UNAP, one of {', '.join(PIPELINES)} (and a scale, as bsrgan:2), or the folder of a run "
-            "or a degradation"
+            f"task:U-XS to task:UNAP, one of {', '.join(PIPELINES)} (and a scale, as bsrgan:2), known damage as "
+            "disk:2+noise:0.05, or the folder of a run or a degradation"
         )
     found = load(what, checkpoint)
     if isinstance(found, Run) and tell is not None:

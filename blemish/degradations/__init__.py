@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ..networks import KINDS as NETWORKS
 from .attack import STEP, STEPS, attack, deviation
-from .base import Degradation, Differentiable, Encoder, Linear
+from .base import (
+    Degradation,
+    Differentiable,
+    Encoder,
+    Likelihood,
+    Linear,
+    bits_per_dim,
+    is_likelihood,
+)
 from .blur import Blur, BlurParams, GaussianBlur, GaussianBlurParams, Shake, ShakeParams
 from .bsrgan import BSRGAN, BSRGANParams
 from .codes import Code, pack_code, unpack_code
@@ -40,6 +48,7 @@ from .noise import (
     ReadShotParams,
 )
 from .pipelines import PIPELINES, pipeline
+from .plain import PLAIN, plain
 from .posterise import Posterise
 from .real_esrgan import RealESRGAN, RealESRGANParams
 from .regions import REGIONS, Local, LocalParams
@@ -56,6 +65,7 @@ __all__ = [
     "JPEG",
     "KINDS",
     "PIPELINES",
+    "PLAIN",
     "REGIONS",
     "SETTINGS",
     "STEP",
@@ -99,6 +109,7 @@ __all__ = [
     "LearnedBlur",
     "LearnedJPEG",
     "LearnedNoise",
+    "Likelihood",
     "Linear",
     "Local",
     "LocalParams",
@@ -131,14 +142,17 @@ __all__ = [
     "as_transform",
     "attack",
     "batch_for",
+    "bits_per_dim",
     "degrade_batch",
     "deviation",
     "freeze",
     "is_differentiable",
+    "is_likelihood",
     "known_mask",
     "mix",
     "pack_code",
     "pipeline",
+    "plain",
     "redrawn",
     "renewed",
     "setting",

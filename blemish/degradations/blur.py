@@ -92,6 +92,12 @@ class Blur(KernelBlur):
         super().__init__()
         self.config = Blur.Config(law, padding)
 
+    @property
+    def known(self) -> bool:
+        """Whether all kernels are disks of one radius."""
+        law = self.config.law
+        return isinstance(law, DiskLaw) and law.radius[0] == law.radius[1]
+
     def sample(self, shape: Shape, *, generator: Randomness) -> BlurParams:
         """Draws a kernel for each sample: ``(B, 1, K, K)``."""
         return BlurParams(self.config.law.kernels(shape[0], generator))
@@ -153,6 +159,12 @@ class GaussianBlur(NumberedBlur[GaussianBlurParams]):
         if not 0 <= sigma[0] <= sigma[1] <= 5:
             raise ValueError(f"sigma={sigma} is no range; give (lowest, highest) within [0, 5]")
         self.config = GaussianBlur.Config(sigma, padding)
+
+    @property
+    def known(self) -> bool:
+        """Whether all standard deviations are one."""
+        low, high = self.config.sigma
+        return bool(low == high)
 
     def sample(self, shape: Shape, *, generator: Randomness) -> GaussianBlurParams:
         """Draws a standard deviation for each sample: ``(B,)``."""

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..functional.random import Randomness, device_of, rand
+from ..functional.random import Randomness, device_of, generator_for, rand
 from ..types import Params, Shape
-from .base import Degradation, Differentiable
+from .base import Degradation, Differentiable, Likelihood, is_likelihood
 
 __all__ = [
     "Chain",
@@ -59,6 +59,11 @@ class Identity(Differentiable[NoParams]):
         super().__init__()
         self.config = Identity.Config()
 
+    @property
+    def known(self) -> bool:
+        """It does the same to every image."""
+        return True
+
     def sample(self, shape: Shape, *, generator: Randomness) -> NoParams:
         """Draws nothing."""
         return NoParams(torch.zeros(shape[0], device=device_of(generator)))
@@ -79,10 +84,12 @@ class ChainParams(Params):
         return {name: value for stage in self.stages for name, value in stage.summary().items()}
 
 
-class Chain(Degradation[ChainParams]):
-    """Applies degradations in order, clamping to [0, 1] where JPEG needs it and at the end.
+class Chain(Likelihood[ChainParams]):
+    r"""Applies degradations in order, clamping to [0, 1] where JPEG needs it and at the end.
 
-    It is as differentiable as its stages are: see :func:`is_differentiable`.
+    It is as differentiable as its stages are: see :func:`is_differentiable`. If its last stage tells how likely an
+    observed image is, and what comes before is known, it does so itself, :math:`p(y \mid x) = p_n(y \mid d_{n-1}
+    \cdots d_1(x))`: known blur and noise, say.
 
     Arguments:
         stages: The degradations, first applied first.
@@ -126,6 +133,36 @@ class Chain(Degradation[ChainParams]):
                 x = x.clamp(0, 1)
             x = stage(x, drawn)
         return x.clamp(0, 1)
+
+    @property
+    def known(self) -> bool:
+        """Whether all stages do the same to every image."""
+        return all(stage.known for stage in self)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the last stage is a likelihood, and all others are known."""
+        *before, last = self
+        return is_likelihood(last) and all(stage.known for stage in before)
+
+    def log_prob(self, y: Tensor, x: Tensor, params: ChainParams | None = None) -> Tensor:
+        """Returns log-probabilities in nats under the last stage, with shape (B,); see :class:`Likelihood`."""
+        *before, last = self
+        if not isinstance(last, Likelihood) or not (params or self.tells):
+            raise ValueError(
+                f"a chain that ends with {type(last).__name__} has no likelihood of its own: its last stage must be "
+                "noise or a learned likelihood, and the others known, or their params given"
+            )
+        # Known stages draw nothing that differs.
+        generator = generator_for("known", device=x.device)
+        for i, stage in enumerate(before):
+            if stage.needs_range:
+                x = x.clamp(0, 1)
+            B, C, H, W = x.shape
+            x = stage(
+                x, params.stages[i] if params else stage.sample((B, C, H, W), generator=generator)
+            )
+        return last.log_prob(y, x, params.stages[-1] if params else None)
 
 
 @dataclass(frozen=True)
@@ -209,6 +246,11 @@ class Fixed(Degradation[Any]):
         self.inner, self.params = inner, params
         self.scale, self.needs_range = inner.scale, inner.needs_range
         self.config = inner.config
+
+    @property
+    def known(self) -> bool:
+        """It does the same to every image."""
+        return True
 
     def sample(self, shape: Shape, *, generator: Randomness) -> Any:
         """Repeats the given parameters."""

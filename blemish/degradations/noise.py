@@ -14,14 +14,22 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ..functional.noise import gaussian_noise, normal_counts, poisson_quantile, read_shot
+from ..functional.noise import (
+    gaussian_noise,
+    normal_counts,
+    normal_log_prob,
+    poisson_quantile,
+    read_shot,
+)
 from ..functional.random import Randomness, rand, randn, uniform
 from ..types import Params, Shape
-from .base import Degradation, Differentiable
+from .base import Degradation, Differentiable, Likelihood
 from .laws import ReadShotLaw
 
 __all__ = [
@@ -115,8 +123,10 @@ class GaussianNoiseParams(Params):
     eps: Tensor
 
 
-class GaussianNoise(Differentiable[GaussianNoiseParams]):
+class GaussianNoise(Differentiable[GaussianNoiseParams], Likelihood[GaussianNoiseParams]):
     """Adds white Gaussian noise with standard deviations from U[low, high].
+
+    If these are one, it tells how likely an observed image is.
 
     Arguments:
         sigma: The range of the standard deviation on the [0, 1] scale.
@@ -147,6 +157,41 @@ class GaussianNoise(Differentiable[GaussianNoiseParams]):
     def forward(self, x: Tensor, params: GaussianNoiseParams) -> Tensor:
         """Adds the noise to images of shape (B, C, H, W)."""
         return gaussian_noise(x, params.sigma, params.eps)
+
+    @property
+    def tells(self) -> bool:
+        """Whether all standard deviations are one, above 0."""
+        low, high = self.config.sigma
+        return bool(0 < low == high)
+
+    def log_prob(self, y: Tensor, x: Tensor, params: GaussianNoiseParams | None = None) -> Tensor:
+        """Returns log-probabilities of noisy images that were clipped and rounded to 8 bits, with shape (B,).
+
+        Arguments:
+            y: Observed images, with shape (B, C, H, W).
+            x: Clean images, with shape (B, C, H, W).
+            params: The noise levels, where they differ; the noise itself is not used.
+        """
+        return normal_log_prob(y, x, self._levels(x, params)).flatten(1).sum(dim=1)
+
+    def log_density(
+        self, y: Tensor, x: Tensor, params: GaussianNoiseParams | None = None
+    ) -> Tensor:
+        """Returns log-densities of noisy images that are neither clipped nor rounded, otherwise as :meth:`log_prob`."""
+        sigma = self._levels(x, params)
+        z = (y - x) / sigma
+        terms = -z.square() / 2 - (sigma * math.sqrt(2 * math.pi)).log()
+        return terms.flatten(1).sum(dim=1)
+
+    def _levels(self, x: Tensor, params: GaussianNoiseParams | None) -> Tensor:
+        """Returns standard deviations with shape (B, 1, 1, 1)."""
+        if params is not None:
+            return params.sigma.to(x).view(-1, 1, 1, 1)
+        if not self.tells:
+            raise ValueError(
+                f"sigma={self.config.sigma} is not one level above 0: give the params, or a known level (sigma, sigma)"
+            )
+        return torch.full((1, 1, 1, 1), self.config.sigma[0], dtype=x.dtype, device=x.device)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ class Downsample(Linear[DownsampleParams]):
         self.scale = int(scale)
         self.config = Downsample.Config(self.scale, mode)
 
+    @property
+    def known(self) -> bool:
+        """It does the same to every image."""
+        return True
+
     def sample(self, shape: Shape, *, generator: Randomness) -> DownsampleParams:
         """Draws nothing; the rest has the shape (B, 2)."""
         rest = torch.tensor([[side % self.scale for side in shape[2:]]], dtype=torch.float32)

@@ -36,6 +36,7 @@ from torch import Tensor
 __all__ = [
     "gaussian_noise",
     "normal_counts",
+    "normal_log_prob",
     "poisson_of_levels",
     "poisson_quantile",
     "read_shot",
@@ -106,6 +107,38 @@ def normal_counts(x: Tensor, gain: Tensor, u: Tensor, *, signal_gradient: bool =
     y = read_shot(x, none, gain.rsqrt(), none, eps, signal_gradient=signal_gradient)
     # In this order the sum is exactly the clipped value.
     return y.detach().clamp(0, 1) + (y - y.detach())
+
+
+def normal_log_prob(y: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+    r"""Returns the log-probabilities of 8-bit pixels that are normal numbers, clipped and rounded.
+
+    .. math:: P(y) = \Phi\Big(\frac{y + h - m}{\sigma}\Big) - \Phi\Big(\frac{y - h - m}{\sigma}\Big),
+        \qquad h = \frac{1}{510},
+
+    where what is below 0 counts as 0, and what is above 1 as 1. It is finite, and has gradients, however far off the
+    mean is.
+
+    Arguments:
+        y: Multiples of 1/255 in [0, 1], with any shape.
+        mean: The means m, with a shape that broadcasts against y.
+        sigma: The standard deviations, above 0, with a shape that broadcasts against y.
+
+    Returns:
+        Log-probabilities in nats, with the dtype of the mean.
+    """
+    # Squares of far deviations cancel in the gradient; Apple's GPUs have no float64.
+    wide = torch.float32 if mean.device.type == "mps" else torch.float64
+    level = (255 * y).round().to(wide)
+    gap, s = level / 255 - mean.to(wide), sigma.to(wide)
+    lower, upper = (gap - 0.5 / 255) / s, (gap + 0.5 / 255) / s
+    first, last = level == 0, level == 255
+    # The probability of (a, b) is that of (-b, -a); differences are exact in the lower tail.
+    mirrored = last | (~first & (gap > 0))
+    a, b = torch.where(mirrored, -upper, lower), torch.where(mirrored, -lower, upper)
+    above = torch.special.log_ndtr(b)
+    step = (above - torch.special.log_ndtr(a)).clamp_min(torch.finfo(wide).tiny)
+    inner = above + (-torch.expm1(-step)).log()
+    return torch.where(first | last, above, inner).to(mean.dtype)
 
 
 def read_shot_levels(u: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

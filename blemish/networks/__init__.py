@@ -15,6 +15,9 @@ from .redegrader import Redegrader
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .rrdb import RRDB, DenseBlock, RRDBNet
 from .style import StyleGenerator
+from .style_network import StyleNetwork
+from .stylegan1 import StyleGAN1
+from .stylegan2 import StyleGAN2
 from .translator import PackedTranslator, Translator
 from .upscaler import Upscaler
 from .vgg import VGG16, VGG19, AlexNet
@@ -43,7 +46,10 @@ __all__ = [
     "ResBlock",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "StyleGAN1",
+    "StyleGAN2",
     "StyleGenerator",
+    "StyleNetwork",
     "Translator",
     "TwoHeads",
     "UNetDiscriminator",
@@ -67,6 +73,8 @@ KINDS: dict[str, type] = {
     "Redegrader": Redegrader.Config,
     "ResNetDiscriminator": ResNetDiscriminator.Config,
     "ResNetGenerator": ResNetGenerator.Config,
+    "StyleGAN1": StyleGAN1.Config,
+    "StyleGAN2": StyleGAN2.Config,
     "StyleGenerator": StyleGenerator.Config,
     "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,

@@ -10,16 +10,17 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, final
 
 import torch
 
 from ..configuration import read_json
 from ..training.checkpoint import write_atomically
+from .work import AnyCell, Work
 
-__all__ = ["agreed", "read_documents", "write_document"]
+__all__ = ["Bench", "MeasuredTask", "agreed", "read_documents", "write_document"]
 
 FORMAT = 1
 """The version of a document."""
@@ -27,10 +28,46 @@ FORMAT = 1
 AnyProtocol = TypeVar("AnyProtocol")
 
 
+class Bench(Protocol):
+    """What measures the cells of a table. It can be sent to other processes."""
+
+    table: ClassVar[str]
+    """The name of the table."""
+    shown: ClassVar[tuple[str, ...]]
+    """The scores that are told when a cell is finished."""
+
+    @property
+    def protocol(self) -> Any:
+        """What its cells have in common, a dataclass."""
+
+    def measured(self, cell: Any) -> dict[str, Any]:
+        """Returns the scores of a cell."""
+
+
+@final
+@dataclass(frozen=True)
+class MeasuredTask(Work[AnyCell]):
+    """Cells that are searched and measured; a cell that has begun is finished, whatever the time.
+
+    Attributes:
+        bench: What they share.
+    """
+
+    bench: Bench
+
+    def compute(self, cell: AnyCell) -> str:
+        """Computes a cell."""
+        bench = self.bench
+        found = bench.measured(cell)
+        write_document(self.out, bench.table, cell.name, cell, found, bench.protocol)
+        known = {name: found[name] for name in bench.shown if found[name] is not None}
+        return ", ".join(f"{name} {value}" for name, value in known.items())
+
+
 def write_document(
     out: Path, table: str, name: str, cell: Any, found: Mapping[str, Any], protocol: Any
-) -> dict[str, Any]:
-    """Writes a cell's file, and returns what is in it.
+) -> None:
+    """Writes a cell's file.
 
     Arguments:
         out: The folder of all cells.
@@ -53,7 +90,6 @@ def write_document(
     path = out / "cells" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
-    return document
 
 
 def read_documents(out: Path, table: str) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -72,9 +72,8 @@ from ..priors import Prior
 from ..restorers import Inverter, inverter_for, search_distance
 from ..restorers.methods import Method
 from ..types import Params, Shape
-from .documents import agreed, read_documents, write_document
+from .documents import agreed, read_documents
 from .judging import digest_of, distance_for, features_for, patches, picked
-from .work import Work
 
 __all__ = [
     "DAMAGED",
@@ -85,7 +84,6 @@ __all__ = [
     "InversionBench",
     "InversionCell",
     "InversionProtocol",
-    "InversionTask",
     "check_inversion_protocol",
     "fits",
     "plan_inversion",
@@ -221,6 +219,9 @@ class InversionBench:
         steps: The steps of each phase; None leaves them at those of the methods.
     """
 
+    table: ClassVar[str] = INVERSION
+    shown: ClassVar[tuple[str, ...]] = ("accuracy", "fidelity", "realism", "psnr", "cpu_seconds")
+
     prior: Prior
     model: UniversalDegradation
     clean: Tensor
@@ -328,31 +329,6 @@ class InversionBench:
             "psnr": round(float(psnr(x, self.clean).mean()), 3),
             "accuracies": [round(v, 5) for v in accuracy.tolist()],
         }
-
-
-@final
-@dataclass(frozen=True)
-class InversionTask(Work[InversionCell]):
-    """Cells that are searched and measured; a cell that has begun is finished, whatever the time.
-
-    Attributes:
-        bench: What they share.
-    """
-
-    bench: InversionBench
-
-    def compute(self, cell: InversionCell) -> str:
-        """Computes a cell."""
-        document = write_document(
-            self.out,
-            INVERSION,
-            cell.name,
-            cell,
-            self.bench.measured(cell),
-            self.bench.protocol,
-        )
-        shown = ("accuracy", "fidelity", "realism", "psnr", "cpu_seconds")
-        return ", ".join(f"{name} {document[name]}" for name in shown)
 
 
 @dataclass(frozen=True)

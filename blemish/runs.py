@@ -48,6 +48,7 @@ from .training.metrics import read_metrics
 from .training.processes import is_main
 from .training.run import Hook
 from .training.selection import FEWEST, Measured, Selected, Selection, read_selection
+from .training.stopping import FEWEST_WATCHED, Watch
 
 __all__ = [
     "Run",
@@ -68,6 +69,9 @@ _USED = {"recipe": "RECIPE", "preset": "--preset", "data.setting": "--setting"}
 
 GRID = 64
 """The number of images in a sample grid."""
+
+WATCHED_AT_ONCE = 32
+"""The number of images that a run is judged by at once."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class Run:
         assert selection is not None
         return (
             f"the best checkpoint, after {best.images:,} of {self.images:,} images "
-            f"(proximal distance {best.distance:.4g} on {selection.features})"
+            f"({selection.said(best)})"
         )
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -280,11 +284,15 @@ def start(
         )
     _check_shape(config, system, tuple(_first(observed, 1).shape[1:]))
     tell = functools.partial(_say, silent=silent)
-    training, kept = _split(observed, config, tell)
-    # Partners stay partners: of both the same half is taken.
+    fewest = FEWEST_WATCHED if system.watched else FEWEST
+    training, kept = _split(observed, config, fewest, tell)
     if clean is not None:
-        clean = _half(clean, config.data.half)
-    selection = _selection(kept, config, tell)
+        # Partners stay partners: of both the same images are taken.
+        clean, partners = _split(clean, config, fewest, lambda text: None)
+    else:
+        partners = None
+    watch = _watch(kept, partners, config) if system.watched else None
+    selection = () if system.watched else _selection(kept, config, tell)
     batches = _batches(training, clean, config, system)
     shown = _photographs(observed, config) or training
 
@@ -303,11 +311,12 @@ def start(
         out,
         resume=resume or None,
         device=device,
-        hooks=(report, *selection),
+        hooks=(report, *selection, *([] if watch is None else [watch])),
         count=len(training),
         command=command,
         silent=silent,
         stop=stop,
+        enough=None if watch is None else watch.enough,
     )
     return Run(out, config), result
 
@@ -333,7 +342,7 @@ def check_start(
     _check_apart(config.data.source, out)
     system = build(config)
     check_side(config, system)
-    if config.data.held_out and "prior" not in system.parts:
+    if config.data.held_out and "prior" not in system.parts and not system.watched:
         raise ValueError(
             f"data.held_out={config.data.held_out}: checkpoints of {config.recipe} are not chosen, so that nothing "
             "is kept for it; leave it at 0"
@@ -342,7 +351,7 @@ def check_start(
 
 
 def _split(
-    images: ImageReader, config: RunConfig, tell: Callable[[str], None]
+    images: ImageReader, config: RunConfig, fewest: int, tell: Callable[[str], None]
 ) -> tuple[ImageReader, ImageReader | None]:
     """Returns the images to train on, and those kept for the choice of the best checkpoint."""
     images = _half(images, config.data.half)
@@ -350,10 +359,10 @@ def _split(
     if not wanted:
         return images, None
     count = min(wanted, len(images) // 10)
-    if count < FEWEST:
+    if count < fewest:
         tell(
             f"No best checkpoint is chosen: of {len(images)} images none are kept for it; "
-            f"{10 * FEWEST} or more are needed."
+            f"{10 * fewest} or more are needed."
         )
         return images, None
     return hold_out(images, count, config.seed)
@@ -379,6 +388,27 @@ def _selection(
         tell(f"No best checkpoint is chosen: {error}.")
         return ()
     return (Selection(list(read_images(kept)), features, samples=config.selection.samples),)
+
+
+def _watch(
+    kept: ImageReader | None, partners: ImageReader | None, config: RunConfig
+) -> Watch | None:
+    """Returns what judges a run by kept images, or by several crops of each, always the same."""
+    if kept is None:
+        return None
+    sets = [kept] if partners is None else [kept, partners]
+    walks = [
+        ImageBatches(
+            one, stable_hash(config.seed, "kept"), random_crop=config.data.random_crop, ahead=0
+        )
+        for one in sets
+    ]
+    count = len(kept) * (config.data.held_out_crops if config.data.random_crop else 1)
+    batches = [
+        torch.cat([walk(start, min(WATCHED_AT_ONCE, count - start)) for walk in walks], dim=1)
+        for start in range(0, count, WATCHED_AT_ONCE)
+    ]
+    return Watch(batches, patience=config.selection.patience)
 
 
 def _say(text: str, *, silent: bool) -> None:

@@ -224,3 +224,55 @@ def test_no_picture_is_written_over_another(
     assert "a.bmp and a.png would both be written" in capsys.readouterr().err
     assert _invert(folder, source / "a.png", tmp_path / "x.jpg", *flags, model=False) == 1
     assert "end the name in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["pulse", "mmd"])
+def test_searches_of_latents_tell_the_path_of_every_term(
+    folder: Path, tmp_path: Path, method: str
+) -> None:
+    source = _pictures(tmp_path / "in", "a.png", "b.png")
+    report = tmp_path / "r.json"
+    flags = ["--method", method, "--set", "mmd=30", "--set", "draws=20", "--restarts", 2]
+    assert _invert(folder, source, tmp_path / "out", *flags, "--report", report, model=False) == 0
+    said = json.loads(report.read_text())
+    assert (said["method"], said["search"]["mmd"], said["search"]["steps"]) == (method, 30, 2)
+    assert said["search"]["start"] == {"pulse": "random", "mmd": "mean"}[method]
+    for one in said["pictures"].values():
+        assert [list(path) for path in one["paths"]] == [["pixels", "cross", "mmd", "total"]] * 2
+        for loss, path in zip(one["losses"], one["paths"], strict=True):
+            total = [
+                100 * p + 0.05 * c + 30 * m
+                for p, c, m in zip(path["pixels"], path["cross"], path["mmd"], strict=True)
+            ]
+            assert path["total"] == pytest.approx(total, rel=1e-4)
+            assert loss == pytest.approx(min(total), rel=1e-4)
+
+
+def test_a_known_law_of_damage_is_a_likelihood(folder: Path, tmp_path: Path) -> None:
+    source = _pictures(tmp_path / "in", "a.png")
+    report = tmp_path / "r.json"
+    flags = ["--method", "mmd", "--degradation", "disk:1+noise:0.1", "--set", "bits=1"]
+    flags += ["--set", "draws=20", "--report", report]
+    assert _invert(folder, source, tmp_path / "out", *flags, model=False) == 0
+    (one,) = json.loads(report.read_text())["pictures"].values()
+    assert list(one["paths"][0]) == ["bits", "cross", "mmd", "total"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--method", "blind", "--set", "mmd=3"], "only pulse and mmd have settings"),
+        (["--method", "mmd", "--set", "steps=3"], "give --steps 3"),
+        (["--method", "mmd", "--set", "weight=3"], "no field 'weight'"),
+        (["--method", "mmd", "--set", "mmd"], "write --set KEY=VALUE"),
+        (["--method", "mmd", "--set", "bits=1"], "is no likelihood"),
+        (["--method", "mmd", "--degradation", "setting:J", "--set", "noise=1"], "maps of noise"),
+    ],
+)
+def test_what_is_no_setting_of_a_search_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], words: str
+) -> None:
+    source = _pictures(tmp_path / "in", "a.png")
+    assert _invert(folder, source, tmp_path / "out", *flags, model=False) != 0
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

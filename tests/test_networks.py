@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from blemish.configuration import decode, encode
 from blemish.functional.random import generator_for, randn
 from blemish.networks import (
     KINDS,
+    ConditionalPixelCNN,
     Critic,
     FactorisedDensity,
     GlobalEncoder,
@@ -47,6 +49,7 @@ R, S, V = RRDBNet.Config, StyleGenerator.Config, VGGDiscriminator.Config
 S1, S2 = StyleGAN1.Config, StyleGAN2.Config
 
 GE, LE, RD = GlobalEncoder.Config, LocalEncoder.Config, Redegrader.Config
+PC = partial(ConditionalPixelCNN.Config, dropout=0.0)
 TOLD: dict[str, int] = {"condition": 4, "embedding": 3, "local": 2, "ratio": 2}
 
 
@@ -79,6 +82,19 @@ class Told(nn.Module):
         maps = [m[:, :1, None, None].expand(-1, -1, h, w) for h, w in c.noise_shapes(H, W)]
         y: Tensor = self.inner(x, m, e_l, maps)
         return y
+
+
+class Conditioned(nn.Module):
+    """A conditional PixelCNN whose image and condition come as channels of one input."""
+
+    def __init__(self, config: ConditionalPixelCNN.Config) -> None:
+        super().__init__()
+        self.inner = config.build()
+
+    def forward(self, both: Tensor) -> Tensor:
+        """Returns the parameters of the mixtures."""
+        parameters: Tensor = self.inner(*both.chunk(2, dim=1))
+        return parameters
 
 
 # name: (how to make it, the shape of its input)
@@ -131,6 +147,11 @@ MATRIX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "redegrader-homogeneous": (
         lambda: Told(RD(widths=(4,), blocks=(2,), ida=False, **{**TOLD, "local": 0})),
         (3, 3, 8, 6),
+    ),
+    "pixelcnn": (lambda: Conditioned(PC(width=4, blocks=2, components=3)), (3, 6, 7, 5)),
+    "pixelcnn-grey": (
+        lambda: Conditioned(PC(channels=1, width=3, blocks=1, components=2, encoder=0, phases=2)),
+        (3, 2, 6, 9),
     ),
     "block": (lambda: ResBlock(4, 4), (3, 4, 7, 9)),
     "block-wider": (lambda: ResBlock(3, 5), (3, 3, 7, 9)),

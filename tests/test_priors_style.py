@@ -20,7 +20,10 @@ PAIRS = list(itertools.combinations_with_replacement(SPACES, 2))
 SHAPES = {"Z": (3, 6), "W": (3, 6), "W+": (3, 6, 6), "W++": (3, 24, 6)}
 
 
-KINDS = [StyleGenerator.Config, StyleGAN1.Config, StyleGAN2.Config]
+KINDS = [
+    pytest.param(config, id=config.__qualname__.removesuffix(".Config"))
+    for config in (StyleGenerator.Config, StyleGAN1.Config, StyleGAN2.Config)
+]
 
 
 def style_prior(
@@ -97,7 +100,7 @@ def test_the_mean_style_is_the_mean_of_many() -> None:
     assert not mean.requires_grad
 
 
-@pytest.mark.parametrize("kind", [StyleGAN1.Config, StyleGAN2.Config])
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_a_mean_that_came_with_the_weights_is_the_mean_style(
     kind: type[StyleNetwork.Config],
 ) -> None:
@@ -175,3 +178,15 @@ def test_a_loaded_prior_makes_the_same_images(
     again = artefacts.load(artefacts.save(prior, tmp_path / "prior"))
     z = prior.latents(2, generator=generator_for("z"))
     assert torch.equal(again(z), prior(z))
+
+
+def test_mixed_samples_have_two_styles_while_the_prior_is_trained() -> None:
+    prior = StylePrior.Config(
+        network=StyleGenerator.Config(latent=8, channels=(6, 6, 6)), mixing=1.0
+    ).build()
+    g = lambda: generators_for(3, range(4))  # noqa: E731
+    first = prior.synthesize(prior.latents(4, generator=g()))
+    assert (prior.sample(4, generator=g()) - first).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+    assert_close(prior.eval().sample(4, generator=g()), first.clamp(0, 1))
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        StylePrior.Config(mixing=2.0)

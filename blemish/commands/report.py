@@ -7,7 +7,7 @@ from pathlib import Path
 from ..configuration import encode
 from ..degradations import Identity
 from ..evaluation import Record, check_replaceable, report_page
-from ..recipes import UNIVERSAL
+from ..recipes import DAMAGING
 from ..runs import Run, Which, load
 from ..training.progress import waiting
 
@@ -34,7 +34,7 @@ def run(run: Path, *, out: Path | None, checkpoint: Which | None = None) -> int:
         raise ValueError(f"{run} holds a {type(loaded).__name__}, no run; try 'blemish inspect'")
     there = {part for part in ("prior", "degradation", "restorer") if (run / part).is_dir()}
     whole = "restorer" in there or {"prior", "degradation"} <= there
-    if loaded.config.recipe in UNIVERSAL:
+    if loaded.config.recipe in DAMAGING:
         whole = "degradation" in there
     if not whole:
         raise ValueError(f"{run} has no trained parts yet; wait until its first samples are there")

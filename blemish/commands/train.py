@@ -16,9 +16,10 @@ from ..degradations import Chain, Degradation, Identity, simulator
 from ..functional.jpeg import Rounding
 from ..recipes import (
     ANY_SIZE,
+    DAMAGING,
     HARDENING,
+    LIKELIHOOD,
     RECIPES,
-    UNIVERSAL,
     configure,
     with_damage,
     with_restorer,
@@ -69,7 +70,8 @@ def run(
         recipe: The name of the recipe.
         data: Where images come from.
         out: The run's folder.
-        preset: The name of the preset; None means ``cifar10-small``, of recipes for photographs ``photos``.
+        preset: The name of the preset; None means ``cifar10-small``, of recipes for photographs ``photos``, of
+            likelihoods ``small``.
         setting: The setting that damages a clean source first, or None.
         degradation: What a restorer is trained against: a run, an artefact or ``setting:NAME``; None
             means the setting's own damage, and where a restorer is hardened what it was trained against.
@@ -95,8 +97,9 @@ def run(
     Raises:
         ValueError: If an argument does not fit, or the run diverged; in one line.
     """
-    of_photographs = recipe == "restorer" or recipe in (*HARDENING, *UNIVERSAL)
-    preset = preset or ("photos" if of_photographs else "cifar10-small")
+    of_photographs = recipe == "restorer" or recipe in (*HARDENING, *DAMAGING)
+    usual = "small" if recipe in LIKELIHOOD else "photos" if of_photographs else "cifar10-small"
+    preset = preset or usual
     config = configure(recipe, preset, setting)
     config, parts = _composed(
         config, degradation=degradation, restorer=restorer, scale=scale, told=setting is not None
@@ -198,8 +201,14 @@ def _composed(
     elif scale is not None:
         config = with_scale(config, scale)
     name = f"of {restorer}"
-    if degradation is not None and config.recipe in UNIVERSAL:
-        parts["damage"], _ = _simulator(degradation, config.recipe)
+    if degradation is not None and config.recipe in DAMAGING:
+        # A likelihood learns from what files are; nothing has a gradient through it.
+        real = config.recipe in LIKELIHOOD
+        parts["damage"] = (
+            find_degradation(degradation, tell=print)
+            if real
+            else _simulator(degradation, config.recipe)[0]
+        )
         return with_damage(config, parts["damage"].config), parts
     if degradation is not None:
         parts["degradation"], name = _simulator(degradation, config.recipe)

@@ -37,6 +37,7 @@ from .laws import (
     SincLaw,
 )
 from .learned import ConstantBlur, ConstantJPEG, LearnedBlur, LearnedJPEG, LearnedNoise
+from .likelihood import LearnedLikelihood, LikelihoodParams
 from .masks import DropParams, DroppedPixels, StrokeMask, StrokeParams
 from .neural import NeuralDegradation, NeuralParams, Radii
 from .noise import (
@@ -108,8 +109,10 @@ __all__ = [
     "KernelLaw",
     "LearnedBlur",
     "LearnedJPEG",
+    "LearnedLikelihood",
     "LearnedNoise",
     "Likelihood",
+    "LikelihoodParams",
     "Linear",
     "Local",
     "LocalParams",
@@ -182,6 +185,7 @@ DEGRADATIONS: dict[str, type] = {
     "JPEG": JPEG.Config,
     "LearnedBlur": LearnedBlur.Config,
     "LearnedJPEG": LearnedJPEG.Config,
+    "LearnedLikelihood": LearnedLikelihood.Config,
     "LearnedNoise": LearnedNoise.Config,
     "Local": Local.Config,
     "NeuralDegradation": NeuralDegradation.Config,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..degradations import Degradation, Identity
+from ..degradations import Degradation, Identity, LearnedLikelihood
 from ..degradations.compose import Chain
 from ..functional.random import generator_for
 from ..priors import Prior
@@ -84,6 +84,8 @@ class Record:
         """What became of the images on the sheets of samples."""
         if self.prior is not None:
             return "generated"
+        if isinstance(self.degradation, LearnedLikelihood):
+            return "drawn"
         return "redegraded" if self.restorer is None else "restored"
 
 
@@ -154,6 +156,8 @@ def _lead(record: Record, learned: bool) -> str:
 
 
 def _restores(record: Record) -> str:
+    if record.restorer is None and isinstance(record.degradation, LearnedLikelihood):
+        return "It learned how likely damaged images are, given the clean ones."
     if record.restorer is None:
         return "It learned to read damage off images, and to put it onto others."
     if record.config["recipe"] in ("restorer", "synthetic"):
@@ -173,6 +177,11 @@ def _generates(record: Record, learned: bool) -> str:
 
 
 def _note(record: Record, learned: bool) -> str:
+    if isinstance(record.degradation, LearnedLikelihood):
+        return (
+            "Rows of damaged images, each above the row of what the likelihood draws for each of their pixels, given the "
+            "clean image and the pixels before."
+        )
     if record.prior is None and record.restorer is None:
         return "Rows of damaged images, each above the row of clean ones with the damage that was read off them."
     if record.prior is None:
@@ -312,7 +321,8 @@ def _walks(record: Record, seed: int) -> tuple[Walk, ...]:
 
 
 def _findings(record: Record, seed: int) -> Findings | None:
-    if not _is_damage(record.degradation):
+    # What a likelihood does is in the rows above; it has no parameters to tell of.
+    if not _is_damage(record.degradation) or isinstance(record.degradation, LearnedLikelihood):
         return None
     learned = any(True for _ in record.degradation.parameters())
     return inspect_degradation(
@@ -341,6 +351,16 @@ def _charts(metrics: Sequence[Mapping[str, Any]], findings: Findings | None) -> 
 def _proximal(record: Record) -> list[Chart]:
     if not record.proximal:
         return []
+    if isinstance(record.degradation, LearnedLikelihood):
+        return [
+            line_chart(
+                "Held-out images",
+                [float(images) for images in record.proximal],
+                {"bits": list(record.proximal.values())},
+                x_label="images seen",
+                note="Bits for each value of pairs that were not trained on: the least is the best checkpoint.",
+            )
+        ]
     return [
         line_chart(
             "Proximal distance",

@@ -9,15 +9,20 @@ above alone, and ul, which also sees what stands to the left and is told u. Each
     (a, b) = W_2 * e\big(W_1 * e(f) + N e(u)\big) + P h, \qquad e(f) = \mathrm{elu}([f, -f]),
 
 where N stands in the stream ul alone, and the features h of the condition x enter every block by a projection P of its
-own. They come from an encoder of ordinary convolutions, so that a pixel knows the condition below and to the right of it, too. Out
-of ul a 1x1 convolution makes the mixtures of :mod:`blemish.functional.mixtures`. Nothing is resampled between.
+own. They come from an encoder of ordinary convolutions, so that a pixel knows the condition below and to the right of it,
+too, as far as the encoder sees. Out of ul a 1x1 convolution makes the mixtures of
+:mod:`blemish.functional.mixtures`. Nothing is resampled between.
 
-Weights are normalised: each filter is a direction times a gain. Instead of the initialisation by data, gains start at what
-keeps the features' scale, those before a gate at a tenth of it, and the head's biases spread the components, so that
-an untrained network costs about 8 bits for each value.
+Weights are normalised. Instead of an initialisation by data, gains start at about what keeps the features' scale, those
+before a gate at a tenth of it, and the head's biases spread the components, so that an untrained network costs about 8
+bits for each value.
 
 Absolute places matter to block codecs. With ``phases`` the encoder is also told the remainders of a pixel's row and column,
 counted from the image's upper left corner: crops for training must start on multiples of it.
+
+A step of training costs, forward and backward on one core with AVX2, 30 microseconds for each pixel with a width of 32 and 3
+blocks (0.5 s for 16 crops of 32x32), two thirds of it in the convolutions' backward pass. Drawing costs 0.7 ms for
+each pixel with the same network, in images of any size, and twice that for 16 images at once.
 
 References:
     | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications
@@ -25,7 +30,7 @@ References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), Section 2.3
     | https://arxiv.org/abs/1606.05328
     | Weight Normalization (Salimans and Kingma, 2016), https://arxiv.org/abs/1602.07868
-    | Perceptual Image Restoration with High-Quality Priori and Degradation Learning (Han et al.), Section 3.2
+    | Perceptual Image Restoration with High-Quality Priori and Degradation Learning (Han et al., 2021), Section 3.2
     | https://arxiv.org/abs/2103.03010
 """
 
@@ -41,6 +46,7 @@ from torch import Tensor, nn
 
 from ..functional import mixtures
 from ..functional.random import Randomness, rand
+from .gated import Dropout, GatedPair, NormedConv, PixelsBefore, RowsAbove, fixed
 from .resnet import check_widths
 
 __all__ = ["ConditionalPixelCNN", "Reach"]
@@ -137,21 +143,20 @@ class ConditionalPixelCNN(nn.Module):
         read = c + 2 * config.phases
         dilations = config.dilations or (1,) * config.encoder
         self.encoder = nn.ModuleList(
-            _Conv(read if i == 0 else w, w, (3, 3), (d, d), dilation=d)
+            NormedConv(read if i == 0 else w, w, (3, 3), (d, d), dilation=d)
             for i, d in enumerate(dilations)
         )
         # One channel more says where the image is, beside the zeros around it.
-        self.first_u = _Conv(c + 1, w, (2, 3), (2, 1))
-        self.first_above = _Conv(c + 1, w, (1, 3), (1, 1))
-        self.first_left = _Conv(c + 1, w, (2, 1), (1, 1))
+        self.first_u = NormedConv(c + 1, w, (2, 3), (2, 1))
+        self.first_above = NormedConv(c + 1, w, (1, 3), (1, 1))
+        self.first_left = NormedConv(c + 1, w, (2, 1), (1, 1))
         told = w if config.encoder else read
         self.blocks = nn.ModuleList(
-            _Pair(w, told, 1 if config.encoder else 3) for _ in range(config.blocks)
+            GatedPair(w, told, 1 if config.encoder else 3) for _ in range(config.blocks)
         )
         outputs = mixtures.parameters_per_pixel(config.components, c, config.coupled)
-        self.head = _Conv(w, outputs, (1, 1), (0, 0), gain=0.1)
-        with torch.no_grad():
-            self.head.bias.copy_(_first_laws(config, outputs))
+        self.head = NormedConv(w, outputs, (1, 1), (0, 0), gain=0.1)
+        self.head.bias = nn.Parameter(_first_laws(config, outputs))
 
     def forward(self, x: Tensor, condition: Tensor, generator: Randomness | None = None) -> Tensor:
         """Returns the laws of all pixels, each given those before it.
@@ -172,7 +177,7 @@ class ConditionalPixelCNN(nn.Module):
                 f"got images with shape {tuple(x.shape)} and conditions with shape {tuple(condition.shape)}; give "
                 f"both the same, with {self.config.channels} channels"
             )
-        dropout = _Dropout(self.config.dropout if self.training else 0.0, generator)
+        dropout = Dropout(self.config.dropout if self.training else 0.0, generator)
         H, W = x.shape[-2:]
         h = self.encode(condition)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
@@ -212,6 +217,49 @@ class ConditionalPixelCNN(nn.Module):
         )
         return log_p if mask is None else log_p.masked_fill(~mask, 0.0)
 
+    def sample(self, condition: Tensor, generator: Randomness) -> Tensor:
+        """Draws degraded images, pixel by pixel.
+
+        Arguments:
+            condition: Clean images in [-1, 1], with shape (B, C, H, W).
+            generator: The source of randomness.
+
+        Returns:
+            Images in [-1, 1] on the grid of 256 values, with shape (B, C, H, W).
+        """
+        B, C, H, W = condition.shape
+        return self.draw(condition, rand((B, 1 + C, H, W), generator).to(condition))
+
+    @torch.no_grad()
+    def draw(self, condition: Tensor, draws: Tensor) -> Tensor:
+        """Makes degraded images of uniform numbers; otherwise as :meth:`sample`.
+
+        Every layer keeps the features of the row above and of the pixels to the left, so that a pixel costs the same
+        in images of any size. Dropout takes no part.
+
+        Arguments:
+            condition: Clean images in [-1, 1], with shape (B, C, H, W).
+            draws: Numbers from U[0, 1), with shape (B, 1 + C, H, W), as :func:`~blemish.functional.mixtures.sample` takes them.
+        """
+        c = self.config
+        H, W = condition.shape[-2:]
+        walk = _Walk(self, condition)
+        for row in range(H):
+            walk.begin(row)
+            for column in range(W):
+                at = (..., slice(row, row + 1), slice(column, column + 1))
+                pixel = mixtures.sample(
+                    walk.law(column),
+                    draws[at],
+                    components=c.components,
+                    family=c.family,
+                    coupled=c.coupled,
+                    base=condition[at] if c.residual else None,
+                )
+                walk.put(pixel, row, column)
+            walk.end()
+        return walk.images.clone()
+
     def encode(self, condition: Tensor) -> Tensor:
         """Returns what blocks are told of the condition, with shape (B, features, H, W).
 
@@ -230,93 +278,59 @@ class ConditionalPixelCNN(nn.Module):
         return h
 
 
-class _Conv(nn.Module):
-    """A convolution with normalised weights, whose output goes on beyond the image: callers cut it.
+class _Walk:
+    """Images that are drawn in raster order, with the features that the next pixel needs."""
 
-    Padding all sides alike and cutting is quicker than padding one side before.
-    """
+    def __init__(self, network: ConditionalPixelCNN, condition: Tensor) -> None:
+        B, C, H, W = condition.shape
+        # Two rows of nothing above; one channel more says where the image is.
+        self.known = condition.new_zeros(B, C + 1, H + 2, W)
+        self.known[:, C, 2:] = 1
+        self.images = self.known[:, :C, 2:]
+        self.first_u = fixed(network.first_u)
+        self.first_above = fixed(network.first_above)
+        (left, self.bias_left), head = fixed(network.first_left), fixed(network.head)
+        self.upper_left, self.lower_left = left[:, :, :1], left[:, :, 1, 0].T
+        self.head, self.head_bias = head[0].flatten(1).T, head[1]
+        self.blocks = [
+            (RowsAbove(pair.u, condition), PixelsBefore(pair.ul, condition))
+            for pair in network.blocks
+        ]
+        self.project = [
+            (fixed(pair.u.project)[0], fixed(pair.ul.project)[0]) for pair in network.blocks
+        ]
+        self.radius = self.project[0][0].shape[2] // 2
+        self.h = F.pad(network.encode(condition), (self.radius,) * 4)
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: tuple[int, int],
-        padding: tuple[int, int],
-        *,
-        dilation: int = 1,
-        gain: float = 1.0,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.padding, self.dilation = padding, dilation
-        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs, *kernel))
-        self.gain = nn.Parameter(torch.full((outputs,), gain))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+    def begin(self, row: int) -> None:
+        """Begins a row: computes all that does not depend on its own pixels."""
+        u = F.conv2d(self.known[:, :, row : row + 2], *self.first_u, padding=(0, 1))
+        above = self.known[:, :, row + 1 : row + 2]
+        first = F.conv2d(above, *self.first_above, padding=(0, 1))
+        first = first + F.conv2d(F.pad(above, (1, -1)), self.upper_left, self.bias_left)
+        self.first = first[:, :, 0].permute(2, 0, 1).contiguous()
+        self.last = torch.zeros_like(self.known[:, :, 0, 0])
+        h = self.h[:, :, row : row + 1 + 2 * self.radius]
+        for (rows, pixels), (project_u, project_ul) in zip(self.blocks, self.project, strict=True):
+            u = rows.row(u, F.conv2d(h, project_u))
+            pixels.begin(u, F.conv2d(h, project_ul))
 
-    @property
-    def weight(self) -> Tensor:
-        """The filters, with shape (outputs, inputs, kernel height, kernel width)."""
-        v = self.direction
-        return v * (self.gain / v.flatten(1).norm(dim=1))[:, None, None, None]
+    def law(self, column: int) -> Tensor:
+        """Returns the parameters of the next pixel's mixture, with shape (B, M, 1, 1)."""
+        f = torch.addmm(self.first[column], self.last, self.lower_left)
+        for _, pixels in self.blocks:
+            f = pixels.pixel(f, column)
+        return torch.addmm(self.head_bias, F.elu(f), self.head)[:, :, None, None]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
+    def put(self, pixel: Tensor, row: int, column: int) -> None:
+        """Takes the pixel that was drawn, with shape (B, C, 1, 1)."""
+        self.images[:, :, row, column] = pixel[:, :, 0, 0]
+        self.last = self.known[:, :, row + 2, column]
 
-
-class _Gated(nn.Module):
-    """A gated residual block of one stream."""
-
-    def __init__(
-        self, width: int, kernel: tuple[int, int], told: int, reads: int, *, beside: bool
-    ) -> None:
-        super().__init__()
-        self.conv1 = _Conv(2 * width, width, kernel, (1, 1))
-        self.conv2 = _Conv(2 * width, 2 * width, kernel, (1, 1), gain=0.1)
-        self.beside = _Conv(2 * width, width, (1, 1), (0, 0), bias=False) if beside else None
-        self.project = _Conv(told, 2 * width, (reads, reads), (reads // 2,) * 2, bias=False)
-
-    def forward(self, f: Tensor, a: Tensor | None, h: Tensor, dropout: _Dropout) -> Tensor:
-        H, W = f.shape[-2:]
-        inner = self.conv1(_concat_elu(f))[..., :H, :W]
-        if self.beside is not None and a is not None:
-            inner = inner + self.beside(_concat_elu(a))
-        inner = dropout(_concat_elu(inner))
-        value, gate = (self.conv2(inner)[..., :H, :W] + self.project(h)).chunk(2, dim=1)
-        return f + value * torch.sigmoid(gate)
-
-
-class _Pair(nn.Module):
-    """A block of each stream; the second is told the first."""
-
-    def __init__(self, width: int, told: int, reads: int) -> None:
-        super().__init__()
-        self.u = _Gated(width, (2, 3), told, reads, beside=False)
-        self.ul = _Gated(width, (2, 2), told, reads, beside=True)
-
-    def forward(self, u: Tensor, ul: Tensor, h: Tensor, dropout: _Dropout) -> tuple[Tensor, Tensor]:
-        u = self.u(u, None, h, dropout)
-        return u, self.ul(ul, u, h, dropout)
-
-
-class _Dropout:
-    """Leaves features out, drawn from a generator that is passed along."""
-
-    def __init__(self, share: float, generator: Randomness | None) -> None:
-        if share and generator is None:
-            raise ValueError(
-                f"dropout={share} needs a generator in training; give one, or call eval()"
-            )
-        self.share, self.generator = share, generator
-
-    def __call__(self, f: Tensor) -> Tensor:
-        if not self.share or self.generator is None:
-            return f
-        kept = rand(f.shape, self.generator).to(f.device) >= self.share
-        return f * kept / (1 - self.share)
-
-
-def _concat_elu(f: Tensor) -> Tensor:
-    return F.elu(torch.cat([f, -f], dim=1))
+    def end(self) -> None:
+        """Ends the row."""
+        for _, pixels in self.blocks:
+            pixels.end()
 
 
 def _first_laws(config: ConditionalPixelCNN.Config, outputs: int) -> Tensor:

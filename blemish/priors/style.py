@@ -2,6 +2,13 @@
 
 The network is the small one that is trained here, or one of those that were published (:class:`~blemish.networks.StyleGAN1`,
 :class:`~blemish.networks.StyleGAN2`).
+
+*Mixing.* What a generator draws for styles that differ from layer to layer, as in W+, is good only if it was trained on
+such styles.
+
+References:
+    | A Style-Based Generator Architecture for Generative Adversarial Networks (Karras et al., 2019), Section 3.1
+    | https://arxiv.org/abs/1812.04948
 """
 
 from __future__ import annotations
@@ -13,6 +20,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..functional.random import Randomness, rand, whole
 from ..networks import StyleGenerator, StyleNetwork
 from .base import Space
 from .network import NetworkPrior
@@ -33,9 +41,21 @@ class StylePrior(NetworkPrior):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """The shape of the network."""
+        """The shape of the network, and how it is trained.
+
+        Attributes:
+            network: The shape.
+            mixing: The share of samples, while it is trained, whose layers from a random one on follow a second latent.
+                Without it, only layers of one style go together, and a search of W+ finds what no sample looks like.
+        """
 
         network: StyleNetwork.Config = StyleGenerator.Config()
+        mixing: float = 0.0
+
+        def __post_init__(self) -> None:
+            """Checks that the share is one."""
+            if not 0 <= self.mixing <= 1:
+                raise ValueError(f"mixing={self.mixing}; give a share from 0 to 1")
 
         def build(self) -> StylePrior:
             """Makes the prior."""
@@ -57,6 +77,18 @@ class StylePrior(NetworkPrior):
     def stored_mean(self) -> Tensor | None:
         """The running mean of style vectors, with shape (D,), if the network carries one."""
         return self.network.w_avg
+
+    def sample(self, n: int, *, generator: Randomness) -> Tensor:
+        """Draws images in [0, 1], with shape (n, C, H, W); in training mode some have two styles, see ``mixing``."""
+        if not (self.training and self.config.mixing):
+            return super().sample(n, generator=generator)
+        first, second = (self.map(self.latents(n, generator=generator)) for _ in range(2))
+        layers = torch.arange(len(self.features), device=first.device)
+        place = whole((n, 1), 1, len(self.features) - 1, generator)
+        mixed = rand((n, 1), generator) < self.config.mixing
+        follows = mixed & (layers >= place)
+        styles = torch.where(follows[:, :, None], second[:, None], first[:, None])
+        return self.synthesize(styles, "W+").clamp(0, 1)
 
     def map(self, z: Tensor) -> Tensor:
         """Returns style vectors w of latents z, both with shape (B, D)."""

@@ -13,16 +13,21 @@ from ..priors import KINDS as PRIOR_KINDS
 from ..restorers import KINDS as RESTORER_KINDS
 from ..systems import KINDS as SYSTEM_KINDS
 from ..training.config import DataConfig, RunConfig, SelectionConfig, TrainingConfig
+from .crops import with_damage
 from .hardening import HARDENING, SIZES, Size, with_restorer, with_scale
+from .likelihood import LIKELIHOOD, LIKELIHOOD_SIZES, LikelihoodSize
 from .presets import PRESETS, Preset
 from .priors import PRIORS
 from .restorers import RESTORATION, TAUGHT, with_simulator
 from .robust_gans import ROBUST_GANS, Recipe
-from .universal import UNIVERSAL, UNIVERSAL_SIZES, UniversalSize, with_damage
+from .universal import UNIVERSAL, UNIVERSAL_SIZES, UniversalSize
 
 __all__ = [
     "ANY_SIZE",
+    "DAMAGING",
     "HARDENING",
+    "LIKELIHOOD",
+    "LIKELIHOOD_SIZES",
     "PRESETS",
     "PRIORS",
     "RECIPES",
@@ -32,6 +37,7 @@ __all__ = [
     "TAUGHT",
     "UNIVERSAL",
     "UNIVERSAL_SIZES",
+    "LikelihoodSize",
     "Preset",
     "Recipe",
     "Size",
@@ -49,10 +55,13 @@ __all__ = [
 RESTORING: dict[str, Recipe] = {**RESTORATION, **HARDENING}
 """The recipes that train a restorer, by name."""
 
-ANY_SIZE: dict[str, Recipe] = {**RESTORING, **UNIVERSAL}
+DAMAGING: dict[str, Recipe] = {**UNIVERSAL, **LIKELIHOOD}
+"""The recipes that train a degradation, on clean images that they damage or on pairs, by name."""
+
+ANY_SIZE: dict[str, Recipe] = {**RESTORING, **DAMAGING}
 """The recipes whose networks take images of any size, by name."""
 
-RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **PRIORS, **RESTORING, **UNIVERSAL}
+RECIPES: dict[str, Recipe] = {**ROBUST_GANS, **PRIORS, **RESTORING, **DAMAGING}
 """All recipes by name."""
 
 _KINDS: dict[str, type] = {
@@ -109,6 +118,8 @@ def presets_of(recipe: str) -> Mapping[str, Any]:
     """Returns the presets of a recipe by name."""
     if recipe in HARDENING:
         return SIZES
+    if recipe in LIKELIHOOD:
+        return LIKELIHOOD_SIZES
     return UNIVERSAL_SIZES if recipe in UNIVERSAL else PRESETS
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from ..degradations import simulator
+from ..systems import LikelihoodPairs, UniversalPairs
 from ..training.config import DataConfig, RunConfig
 from .robust_gans import Sized, schedule
 
-__all__ = ["CropsSize", "crops_run", "damage_of", "one_of"]
+__all__ = ["CropsSize", "crops_run", "damage_of", "one_of", "with_damage"]
 
 S = TypeVar("S")
 
@@ -51,6 +53,23 @@ def damage_of(setting: str) -> Any:
     """Returns the configuration of a setting that befalls images: it rounds as files are, for nothing is learned through it."""
     told = simulator(setting, rounding="straight-through", table="integer", chroma="bilinear")
     return told.config
+
+
+def with_damage(run: RunConfig, damage: Any) -> RunConfig:
+    """Returns the run with other damage of its images.
+
+    Arguments:
+        run: A run of a recipe that damages clean images itself.
+        damage: The configuration of a degradation.
+
+    Raises:
+        ValueError: If its pairs are real.
+    """
+    if isinstance(run.system, (UniversalPairs.Config, LikelihoodPairs.Config)):
+        raise ValueError(
+            f"{run.recipe} learns from pairs that were damaged; leave --degradation out"
+        )
+    return replace(run, system=replace(run.system, damage=damage))
 
 
 def one_of(presets: Mapping[str, S], name: str) -> S:

@@ -21,7 +21,7 @@ from ..training.config import RunConfig
 from .crops import crops_run, damage_of, one_of
 from .robust_gans import Recipe
 
-__all__ = ["UNIVERSAL", "UNIVERSAL_SIZES", "UniversalSize", "with_damage"]
+__all__ = ["UNIVERSAL", "UNIVERSAL_SIZES", "UniversalSize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,23 +135,6 @@ def universal_pairs(preset: str, setting: str | None = None) -> RunConfig:
 
 UNIVERSAL: dict[str, Recipe] = {"universal": universal, "universal-pairs": universal_pairs}
 """These recipes by name."""
-
-
-def with_damage(run: RunConfig, damage: Any) -> RunConfig:
-    """Returns the run with other damage of its images.
-
-    Arguments:
-        run: A run of the recipe ``universal``.
-        damage: The configuration of a degradation.
-
-    Raises:
-        ValueError: If its pairs are real.
-    """
-    if isinstance(run.system, UniversalPairs.Config):
-        raise ValueError(
-            f"{run.recipe} learns from pairs that were damaged; leave --degradation out"
-        )
-    return replace(run, system=replace(run.system, damage=damage))
 
 
 def _shared(s: UniversalSize) -> dict[str, Any]:

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from ..degradations import Degradation, Identity, Likelihood, is_differentiable, is_likelihood
-from ..functional.descent import finite, one_cycle_drop, onto_sphere
+from ..functional.descent import Sphere, finite, one_cycle_drop, sphere_lr
 from ..functional.random import Randomness, generator_for, randn
 from ..losses import MMD
 from ..priors import Prior, Space
@@ -292,11 +292,8 @@ class LatentSearch(nn.Module):
         )
 
     def _candidate(self, walk: _Walk) -> Candidate:
-        latents, maps = walk.latents(), walk.maps
-        if maps:
-            images = self.prior.synthesize(latents, _space(self.config), noise=maps)
-        else:
-            images = self.prior.synthesize(latents, _space(self.config))
+        latents = walk.latents()
+        images = self.prior.synthesize(latents, _space(self.config), walk.maps or None)
         styles = latents[:, None] if latents.ndim == 2 else latents
         return Candidate(images, styles, chunked(latents))
 
@@ -409,15 +406,16 @@ class _Walk:
             start, draws = self.chart.coordinates(start), self.chart.coordinates(draws)
         if draws is not None and config.centre == "mean":
             centre = draws.mean(dim=0).expand_as(start[0])
-        radius = _radius(config, start, centre, draws)
-        self.centre = centre
         width = start.shape[-1]
-        self.unit = radius / math.sqrt(width)
-        v = (start - centre) / self.unit
-        self.on_sphere = config.sphere != "none"
-        self.v = (onto_sphere(v, math.sqrt(width)) if self.on_sphere else v).requires_grad_()
+        self.centre, self.on_sphere = centre, config.sphere != "none"
+        self.sphere = _sphere(config, start, centre, draws)
+        # The rate of Adam that belongs to a sphere's radius, as the unit of the numbers that it moves.
+        self.unit = sphere_lr(1.0, self.sphere.radius, width)
+        if self.on_sphere:
+            start = self.sphere(start)
+        self.v = ((start - centre) / self.unit).requires_grad_()
         self.moving = [m.requires_grad_() for m in maps[: config.noise]]
-        self.radii = [m.flatten(1).norm(dim=1) for m in self.moving]
+        self.spheres = [Sphere.through(m.flatten(1)) for m in self.moving]
         self.adam = torch.optim.Adam([self.v, *self.moving], config.lr)
 
     def latents(self) -> Tensor:
@@ -436,9 +434,10 @@ class _Walk:
         self.adam.step()
         with torch.no_grad():
             if self.on_sphere:
-                self.v.copy_(onto_sphere(self.v, math.sqrt(self.v.shape[-1])))
-            for m, radius in zip(self.moving, self.radii, strict=True):
-                m.copy_((onto_sphere(m.flatten(1), 1.0) * radius[:, None]).view_as(m))
+                p = self.sphere(self.centre + self.unit * self.v)
+                self.v.copy_((p - self.centre) / self.unit)
+            for m, sphere in zip(self.moving, self.spheres, strict=True):
+                m.copy_(sphere(m.flatten(1)).view_as(m))
 
     def _rate(self, n: int) -> None:
         factor = one_cycle_drop(n / self.config.steps) if self.config.schedule == "one-cycle" else 1
@@ -446,24 +445,16 @@ class _Walk:
             group["lr"] = self.config.lr * factor
 
 
-def _radius(
+def _sphere(
     config: LatentSearch.Config, start: Tensor, centre: Tensor, draws: Tensor | None
-) -> Tensor:
-    """Returns the radius of each vector's sphere, or without spheres the unit of its length: (B, 1) or (B, k, 1)."""
+) -> Sphere:
+    """Returns the sphere of the vectors; of a search without one, its radius is their usual length."""
     if config.sphere == "start":
-        radius = (start - centre).norm(dim=-1, keepdim=True)
-        if not (radius > 0).all():
-            raise ValueError(
-                "the search starts in the centre of its sphere, whose radius is 0: no step could leave it; "
-                "set sphere=prior with start=random, sphere=none, or centre=origin"
-            )
-        return radius
+        return Sphere.through(start, centre)
     if draws is None:
-        length = math.sqrt(start.shape[-1])
-    else:
-        middle = centre if centre.ndim == 1 else centre[0]
-        length = (draws - middle).norm(dim=-1).mean().item()
-    return torch.full_like(start[..., :1], length)
+        return Sphere(centre, math.sqrt(start.shape[-1]))
+    found = Sphere.typical(draws, centre if centre.ndim == 1 else centre[0])
+    return Sphere(centre, found.radius)
 
 
 def _space(config: LatentSearch.Config) -> Space:
@@ -494,8 +485,11 @@ def _settled(
         )
     if not bits and not pixels:
         raise ValueError("pixels=0 and bits=0: nothing would ask for the observed image; set one")
-    if config.noise and not hasattr(prior, "noise"):
-        raise ValueError(f"noise={config.noise}: {type(prior).__name__} has no maps of noise")
+    if config.noise > len(prior.noise_sides):
+        raise ValueError(
+            f"noise={config.noise}: this {type(prior).__name__} has {len(prior.noise_sides)} maps of noise; give at most "
+            "as many"
+        )
     straightened = config.straightened and space == "W+"
     return replace(config, space=space, bits=bits, pixels=pixels, straightened=straightened)
 

@@ -6,6 +6,7 @@ from .andgan import ANDGAN
 from .andnet import ANDNet
 from .base import Clean, Group, ImageShape, Phase, Strength, System
 from .cyclegan import CycleGAN
+from .likelihood import LikelihoodLearning, LikelihoodPairs
 from .robust_gan import RobustGAN
 from .supervised import Supervised
 from .synthetic import Synthetic
@@ -21,6 +22,8 @@ __all__ = [
     "CycleGAN",
     "Group",
     "ImageShape",
+    "LikelihoodLearning",
+    "LikelihoodPairs",
     "Phase",
     "RobustGAN",
     "Strength",
@@ -35,6 +38,8 @@ KINDS: dict[str, type] = {
     "ANDGAN": ANDGAN.Config,
     "ANDNet": ANDNet.Config,
     "CycleGAN": CycleGAN.Config,
+    "LikelihoodLearning": LikelihoodLearning.Config,
+    "LikelihoodPairs": LikelihoodPairs.Config,
     "RobustGAN": RobustGAN.Config,
     "Supervised": Supervised.Config,
     "Synthetic": Synthetic.Config,

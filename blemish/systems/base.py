@@ -99,12 +99,14 @@ class System(nn.Module, abc.ABC):
             that is, the batches hold both, channel after channel: observed images first.
         given: The parts that are not learned but handed to it, trained before.
         continued: The parts that may be handed to it, to go on training from there.
+        watched: Whether :meth:`judged` tells how good it is on images that it is not trained on.
         autocast: A context in which networks run in the training precision; set by the loop.
     """
 
     clean: ClassVar[Clean | None] = None
     given: ClassVar[tuple[str, ...]] = ()
     continued: ClassVar[tuple[str, ...]] = ()
+    watched: ClassVar[bool] = False
     autocast: Callable[[], AbstractContextManager[Any]] = staticmethod(contextlib.nullcontext)
 
     @property
@@ -180,6 +182,18 @@ class System(nn.Module, abc.ABC):
         """
         restorer: Any = parts["restorer"]
         return repeated(y, restorer.scale), restorer(y)
+
+    def judged(
+        self, batch: Tensor, parts: Mapping[str, nn.Module], generator: Randomness
+    ) -> Tensor:
+        """Returns how far off averaged parts are on images that they are not trained on, with shape (B,); less is better.
+
+        Arguments:
+            batch: Images of the run in [0, 1], as :meth:`losses` gets them.
+            parts: The averaged :attr:`parts`.
+            generator: The source of randomness; a call with the same images and generator has the same result.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not judged: it is not watched")
 
     def strengths(self) -> dict[str, Strength]:
         """Returns learned strengths, and what else is to be watched, since the last call.

@@ -39,6 +39,7 @@ class DataConfig:
         skip_bad: Whether broken files are stepped over.
         held_out: The number of observed images that are not trained on, but kept for the choice of
             the best checkpoint; of fewer than ten times as many images, every tenth. 0 trains on all.
+        held_out_crops: The number of crops of each of them, where they are cropped at random.
     """
 
     source: str = "glyphs"
@@ -55,6 +56,7 @@ class DataConfig:
     shrink: int = 1
     skip_bad: bool = False
     held_out: int = 0
+    held_out_crops: int = 1
 
     def __post_init__(self) -> None:
         """Checks which images are taken, how small they are made, and the number kept."""
@@ -71,11 +73,13 @@ class DataConfig:
             )
         if self.held_out < 0:
             raise ValueError(f"data.held_out={self.held_out}; it must be at least 0")
+        if self.held_out_crops < 1:
+            raise ValueError(f"data.held_out_crops={self.held_out_crops}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """How the best checkpoint is chosen without clean images; see :mod:`blemish.training.selection`.
+    """How the best checkpoint is chosen; see :mod:`blemish.training.selection`.
 
     It takes place at every ``sample_every``, if ``data.held_out`` images are kept for it.
 
@@ -83,13 +87,18 @@ class SelectionConfig:
         features: The features that images are compared on, as :func:`~blemish.metrics.named_features`
             reads them.
         samples: The number of generated images of a measurement.
+        patience: Of what is judged on held-out images, :mod:`blemish.training.stopping`: after how many measurements
+            without a better one the run ends; 0 never.
     """
 
     features: str = "effnet-lite0@96"
     samples: int = 1000
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the number of samples."""
+        """Checks the numbers."""
+        if self.patience < 0:
+            raise ValueError(f"selection.patience={self.patience}; it must be at least 0")
         if self.samples < 2:
             raise ValueError(f"selection.samples={self.samples}; it must be at least 2")
 

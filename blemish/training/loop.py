@@ -60,7 +60,7 @@ class TrainResult:
     Attributes:
         state: The final state.
         checkpoint: The newest checkpoint; None in processes other than the main one.
-        finished: Whether all images were seen; False after Ctrl-C, or where it was asked to stop.
+        finished: Whether all images were seen, or enough of them; False after Ctrl-C, or where it was asked to stop.
         main: Whether this is the process that writes files.
     """
 
@@ -102,6 +102,7 @@ def train(
     command: str | None = None,
     silent: bool = False,
     stop: Callable[[], bool] | None = None,
+    enough: Callable[[State], bool] | None = None,
 ) -> TrainResult:
     """Trains a system.
 
@@ -118,6 +119,8 @@ def train(
         command: The command that resumes this run, printed when it is interrupted.
         silent: Whether nothing is printed.
         stop: Is asked between iterations whether to save the run and end, as Ctrl-C does.
+        enough: Is asked in the main process, at the start and after the hooks, whether the run is finished before all
+            images were seen.
 
     Raises:
         TrainingDiverged: If a loss becomes NaN or exceeds ``config.training.explode``.
@@ -143,7 +146,7 @@ def train(
         if source not in (None, out):
             save(run, journal.seconds())  # from now on this folder stands alone
         wanted = asked if stop is None else lambda: asked() or stop()
-        finished = _run_phases(run, batches, hooks, journal, wanted)
+        finished = _run_phases(run, batches, hooks, journal, wanted, enough)
         if not finished:
             how = command or f"train with resume=True, out={str(out)!r}"
             journal.progress.say(f"Stopped and saved. To go on: {how}")
@@ -158,10 +161,11 @@ def _run_phases(
     hooks: Sequence[Hook],
     journal: Journal,
     asked_to_stop: Callable[[], bool],
+    enough: Callable[[State], bool] | None,
 ) -> bool:
-    """Iterates, reports and saves at the cadences; returns whether all images were seen."""
+    """Iterates, reports and saves at the cadences; returns whether all images were seen, or enough."""
     state, team, training = run.state, run.team, run.state.config.training
-    done, stop = state.images >= training.images, False
+    done, stop = state.images >= training.images or _has_enough(run, enough, journal), False
     while not (done or stop):
         _iterate(run, batches)
         done = state.images >= training.images
@@ -174,10 +178,21 @@ def _run_phases(
             journal.log()
         if done or state.images % training.sample_every == 0:
             journal.call(hooks)
+            done = done or _has_enough(run, enough, journal)
         if done or stop or state.images % training.checkpoint_every == 0:
             save(run, journal.seconds())
         journal.progress.update(state.images)
     return done
+
+
+def _has_enough(run: Run, enough: Callable[[State], bool] | None, journal: Journal) -> bool:
+    """Asks the main process whether the run is finished; all processes call it."""
+    if enough is None:
+        return False
+    found = run.team.any(run.team.main and enough(run.state))
+    if found:
+        journal.progress.say(f"Finished after {run.state.images:,} images: it gets no better.")
+    return found
 
 
 def _iterate(run: Run, batches: Batches) -> None:

@@ -41,7 +41,18 @@ from ..priors import Prior
 from .checkpoint import write_atomically
 from .run import State
 
-__all__ = ["FEWEST", "Measured", "Proximal", "Selected", "Selection", "read_selection"]
+__all__ = [
+    "FEWEST",
+    "Measured",
+    "Proximal",
+    "Selected",
+    "Selection",
+    "begin_anew",
+    "due",
+    "keep",
+    "measured_before",
+    "read_selection",
+]
 
 FEWEST = 100
 """The smallest number of kept images with which checkpoints are compared."""
@@ -92,7 +103,7 @@ class Measured:
 
     Attributes:
         images: The number of observed images seen.
-        distance: The proximal distance; None where it is not finite.
+        distance: The distance, less is better; None where it is not finite.
     """
 
     images: int
@@ -104,8 +115,8 @@ class Selected:
     """What ``selection.json`` says.
 
     Attributes:
-        features: The name of the features.
-        samples: The number of generated images.
+        features: The name of the features, or of the unit of what is measured on the images themselves.
+        samples: The number of generated images; 0 where none are.
         held_out: The number of observed images that were kept.
         history: All measurements, in order.
     """
@@ -114,6 +125,14 @@ class Selected:
     samples: int
     held_out: int
     history: tuple[Measured, ...] = ()
+
+    def said(self, one: Measured) -> str:
+        """Returns a measurement in words."""
+        if one.distance is None:
+            return "no finite distance"
+        if not self.samples:
+            return f"{one.distance:.4g} {self.features} on held-out images"
+        return f"proximal distance {one.distance:.4g} on {self.features}"
 
     @property
     def best(self) -> Measured | None:
@@ -142,26 +161,12 @@ class Selection:
     def __call__(self, state: State) -> None:
         """Measures the averaged parts, and keeps them if they are the best so far."""
         if not state.images:
-            (state.out / _FILE).unlink(missing_ok=True)  # of a run that starts again
-        elif _due(state):
-            before = read_selection(state.out)
-            history = () if before is None else before.history
-            kept = tuple(one for one in history if one.images < state.images)
+            begin_anew(state)
+        elif due(state):
             now = Measured(state.images, self._distance(state))
-            self._write(state, (*kept, now))
-
-    def _write(self, state: State, history: tuple[Measured, ...]) -> None:
-        count = sum(len(batch) for batch in self.observed)
-        found = Selected(self.features.name, self.samples, count, history)
-        if found.best == history[-1]:
-            text = (
-                f"After {state.images:,} observed images of a run of {state.config.recipe}; "
-                f"proximal distance {found.best.distance:.4g} on {found.features}."
-            )
-            for name, part in state.averages.items():
-                artefacts.save(part, state.out / "best" / name, card=text)
-        document = json.dumps(asdict(found), indent=1) + "\n"
-        write_atomically(state.out / _FILE, document.encode())
+            count = sum(len(batch) for batch in self.observed)
+            before = measured_before(state)
+            keep(state, Selected(self.features.name, self.samples, count, (*before, now)))
 
     def _distance(self, state: State) -> float | None:
         prior, degradation = state.averages["prior"], state.averages["degradation"]
@@ -176,10 +181,36 @@ class Selection:
         return self._proximal(prior, degradation)
 
 
-def _due(state: State) -> bool:
+def due(state: State) -> bool:
     """Whether an unbroken run is measured here; the hook is also called where a run is stopped."""
     training = state.config.training
     return state.images % training.sample_every == 0 or state.images >= training.images
+
+
+def begin_anew(state: State) -> None:
+    """Forgets the measurements of a run that starts again."""
+    (state.out / _FILE).unlink(missing_ok=True)
+
+
+def measured_before(state: State) -> tuple[Measured, ...]:
+    """Returns the measurements of a run before its present state; what was found after a checkpoint is dropped."""
+    before = read_selection(state.out)
+    history = () if before is None else before.history
+    return tuple(one for one in history if one.images < state.images)
+
+
+def keep(state: State, found: Selected) -> None:
+    """Writes ``selection.json``, and the averaged parts if the last measurement is the best."""
+    best = found.best
+    if best is not None and best == found.history[-1]:
+        text = (
+            f"After {state.images:,} observed images of a run of {state.config.recipe}; "
+            f"{found.said(best)}."
+        )
+        for name, part in state.averages.items():
+            artefacts.save(part, state.out / "best" / name, card=text)
+    document = json.dumps(asdict(found), indent=1) + "\n"
+    write_atomically(state.out / _FILE, document.encode())
 
 
 def read_selection(run: Path) -> Selected | None:

@@ -384,6 +384,9 @@ def evaluate(
     )
 
 
+app.command()(picture_verbs.compare)
+
+
 @app.command()
 def bench(
     name: Annotated[

@@ -89,7 +89,7 @@ class AblationCell:
         return f"{self.row}-{self.seed}"
 
 
-ABLATION_OPTIONAL = ("prior_v1", "likelihood", "likelihood_late", "rankiqa", "niqe")
+ABLATION_OPTIONAL = ("prior_v1", "likelihood", "likelihood_late", "rankiqa_weights", "niqe_weights")
 """Fields of the protocol that are None where a part was not given."""
 
 
@@ -111,8 +111,8 @@ class AblationProtocol:
         prior_v1: What tells the prior of the row v1 from others.
         likelihood: What tells the law of damage from others.
         likelihood_late: What tells the late law from others.
-        rankiqa: The name of RankIQA with its weights.
-        niqe: The name of NIQE with its weights.
+        rankiqa_weights: The name of RankIQA with its weights.
+        niqe_weights: The name of NIQE with its weights.
     """
 
     size: int
@@ -128,8 +128,8 @@ class AblationProtocol:
     prior_v1: str | None = None
     likelihood: str | None = None
     likelihood_late: str | None = None
-    rankiqa: str | None = None
-    niqe: str | None = None
+    rankiqa_weights: str | None = None
+    niqe_weights: str | None = None
 
 
 def plan_ablation(seeds: Sequence[int]) -> list[AblationCell]:
@@ -244,8 +244,8 @@ class AblationBench:
             prior_v1=self.prior_v1 and digest(self.prior_v1),
             likelihood=self.law and digest(self.law),
             likelihood_late=self.late and digest(self.late),
-            rankiqa=self.rankiqa and _rankiqa(self.rankiqa).name,
-            niqe=self.niqe and _niqe(self.niqe).name,
+            rankiqa_weights=self.rankiqa and _rankiqa(self.rankiqa).name,
+            niqe_weights=self.niqe and _niqe(self.niqe).name,
         )
 
     @cached_property

@@ -279,7 +279,10 @@ def _note(summary: AblationSummary) -> Iterator[str]:
             "median as bandwidth, bits under the early law."
         )
         yield ""
-        looks = [f"{p.rankiqa or 'RankIQA: no weights were given'}", *([p.niqe] if p.niqe else [])]
+        looks = [
+            f"{p.rankiqa_weights or 'RankIQA: no weights were given'}",
+            *([p.niqe_weights] if p.niqe_weights else []),
+        ]
         yield f"Scores of looks alone, of random crops, as they are and resized to 256x256: {', '.join(looks)}."
         yield ""
     yield (

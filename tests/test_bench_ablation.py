@@ -33,11 +33,11 @@ from blemish.bench import (
 from blemish.bench.ablation_figures import PUBLISHED_ROWS, RANKIQA_SCORES, UNSEARCHED_ROWS
 from blemish.bench.ablation_rows import CAUSES
 from blemish.bench.judging import features_for
-from blemish.degradations import GaussianNoise, setting
+from blemish.degradations import GaussianNoise, LearnedLikelihood, setting
 from blemish.functional.random import generator_for, rand
 from blemish.losses import geodesic_cross
 from blemish.metrics import NIQEModel, RankIQANetwork, niqe, rankiqa, rankiqa_network
-from blemish.networks import VGG16, StyleGenerator
+from blemish.networks import VGG16, ConditionalPixelCNN, StyleGenerator
 from blemish.priors import StylePrior
 from blemish.restorers import MMD_SEARCH, PULSE_SEARCH
 
@@ -257,6 +257,20 @@ def test_another_process_computes_the_same(bench: AblationBench) -> None:
     assert copy.protocol == bench.protocol
 
 
+def test_a_learned_law_is_of_the_priors_colours(bench: AblationBench) -> None:
+    network = ConditionalPixelCNN.Config(channels=1, width=4, blocks=1, components=1)
+    law = LearnedLikelihood.Config(network=network).build()
+    with pytest.raises(ValueError, match="3 channels, the likelihood takes 1"):
+        AblationBench.of(style_prior(), setting("S"), "glyphs:20", count=2, late=law)
+    colour = LearnedLikelihood.Config(network=replace(network, channels=3)).build()
+    found = AblationBench.of(style_prior(), setting("S"), "glyphs:20", count=2, steps=1, law=colour)
+    measured = found.measured(AblationCell("bits1-early", 0))
+    x, y = found.found(AblationCell("bits1-early", 0), found.damaged(0)[0]), found.damaged(0)[0]
+    assert x is not None
+    bits = -colour.log_prob(y, x.images.clamp(0, 1)) / (3 * SIDE**2 * math.log(2))
+    assert measured["bits"] == pytest.approx(float(bits.mean()), abs=1e-4)
+
+
 def test_a_prior_without_styles_lacks_the_rows_that_need_them() -> None:
     prior = gan_prior()
     found = AblationBench.of(prior, setting("S"), "glyphs:20", count=2, prior_v1=gan_prior())
@@ -291,7 +305,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_looks_are_scored_where_images_are_large_enough(
     bench: AblationBench, weights: dict[str, str]
 ) -> None:
-    judge = replace(bench, **weights)
+    judge = replace(bench, rankiqa=weights["rankiqa"], niqe=weights["niqe"])
     x = rand((1, 3, 15, 15), generator_for("x")).repeat_interleave(15, -1).repeat_interleave(15, -2)
     network, model = rankiqa_network(weights["rankiqa"]), NIQEModel.load(weights["niqe"])
     found, plain, resized = judge.looks(x), rankiqa(x, network), rankiqa(x, network, resize=256)

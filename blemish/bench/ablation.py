@@ -27,10 +27,17 @@ from functools import cached_property, lru_cache
 from typing import Any, ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..artefacts import digest
-from ..degradations import Degradation, Identity, Likelihood, is_likelihood, to_uint8
+from ..degradations import (
+    Degradation,
+    Identity,
+    LearnedLikelihood,
+    Likelihood,
+    is_likelihood,
+    to_uint8,
+)
 from ..functional.random import generator_for
 from ..losses import MMD
 from ..metrics import (
@@ -211,7 +218,7 @@ class AblationBench:
                 f"the damage reduces images by {damage.scale}, and without gradients a search compares images of one "
                 "size; give one that keeps the size"
             )
-        known, trained_long = _likelihood(law), _likelihood(late)
+        known, trained_long = (_likelihood(one, prior.shape[0]) for one in (law, late))
         for part in (prior, damage, prior_v1, known, trained_long):
             if part is not None:
                 part.eval().requires_grad_(False)
@@ -241,9 +248,9 @@ class AblationBench:
             data=digest_of(self.clean, self.others),
             distance=distance_for(self.clean.shape[-1])[0],
             features=features_for(self.prior.shape[0]).name,
-            prior_v1=self.prior_v1 and digest(self.prior_v1),
-            likelihood=self.law and digest(self.law),
-            likelihood_late=self.late and digest(self.late),
+            prior_v1=_told(self.prior_v1),
+            likelihood=_told(self.law),
+            likelihood_late=_told(self.late),
             rankiqa_weights=self.rankiqa and _rankiqa(self.rankiqa).name,
             niqe_weights=self.niqe and _niqe(self.niqe).name,
         )
@@ -338,7 +345,8 @@ class AblationBench:
     @torch.no_grad()
     def weighed(self, row: str, x: Tensor, y: Tensor, found: Found | None) -> dict[str, Any]:
         """Returns the terms of the paper's objective, without their weights."""
-        none = Identity().sample(tuple(y.shape), generator=generator_for("nothing"))
+        B, C, H, W = y.shape
+        none = Identity().sample((B, C, H, W), generator=generator_for("nothing"))
         latents = torch.zeros(len(x), 1, 1) if found is None else found.latents
         styles = latents[:, None] if latents.ndim == 2 else latents
         candidate = Candidate(x, styles, chunked(latents))
@@ -358,6 +366,10 @@ class AblationBench:
         """Returns images as files hold them once they were damaged."""
         with torch.no_grad():
             return to_uint8(self.damage(x, params)).float() / 255
+
+
+def _told(part: nn.Module | None) -> str | None:
+    return None if part is None else digest(part)
 
 
 def _mean(values: Tensor, digits: int) -> float | None:
@@ -381,7 +393,7 @@ def _side(prior: Prior, prior_v1: Prior | None) -> int:
     return height
 
 
-def _likelihood(law: Degradation[Any] | None) -> Likelihood[Any] | None:
+def _likelihood(law: Degradation[Any] | None, channels: int) -> Likelihood[Any] | None:
     if law is None:
         return None
     if not isinstance(law, Likelihood) or not is_likelihood(law):
@@ -392,6 +404,11 @@ def _likelihood(law: Degradation[Any] | None) -> Likelihood[Any] | None:
     if law.scale != 1:
         raise ValueError(
             f"the likelihood is of images reduced by {law.scale}, and the damage keeps the size; give one that does"
+        )
+    if isinstance(law, LearnedLikelihood) and law.channels != channels:
+        raise ValueError(
+            f"the prior makes images of {channels} channels, the likelihood takes {law.channels}; both must have been "
+            "trained on the same"
         )
     return law
 

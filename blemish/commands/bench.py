@@ -45,8 +45,10 @@ _OWN = {
 }
 """What each cell sets itself, and what to use instead."""
 
-_TRAINED = ("--test", "--label", "--preset", "--images", "--settings", "--features")
-_TRAINED += ("--set", "--shard", "--device")
+_TRAINED = (
+    *("--test", "--label", "--preset", "--images", "--settings", "--features"),
+    *("--set", "--shard", "--device"),
+)
 """The options of trained tables that others need not have."""
 
 

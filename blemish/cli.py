@@ -34,6 +34,7 @@ from .options import (
     Features,
     Fit,
     Fitting,
+    GivenLaw,
     GivenModel,
     GivenPrior,
     GivenSteps,
@@ -41,11 +42,13 @@ from .options import (
     Jobs,
     JsonFile,
     Label,
+    LateLaw,
     Metrics,
     Observed,
     OnlyModels,
     OnlySeeds,
     OnlySettings,
+    OtherPrior,
     Overrides,
     Precision,
     PresetName,
@@ -62,6 +65,7 @@ from .options import (
     SkipBad,
     Weights,
     Workers,
+    files,
     pairs,
     value,
 )
@@ -356,9 +360,6 @@ def evaluate(
 
     Example: blemish evaluate runs/br --reference cifar-10:test --json scores.json
     """
-    for text in weights or []:
-        if "=" not in text.strip("="):
-            raise typer.BadParameter(f"--weights {text}: write --weights NAME=FILE")
     if partner is not None and reference is not None:
         raise typer.BadParameter(f"--reference {reference}: {partner} is the reference already")
     return run_verb(
@@ -374,7 +375,7 @@ def evaluate(
         crop=crop,
         seed=seed,
         checkpoint=value(checkpoint),
-        weights=weights or [],
+        weights=files(weights or []),
         device=device,
         json=json,
         cache=cache,
@@ -392,7 +393,10 @@ app.command()(picture_verbs.compare)
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="smoke, family, table1 to table10, or udm-table1.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="smoke, family, table1 to table10, udm-table1 or pir-table2."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder of cells and tables.", metavar="DIR")],
     data: CleanTraining = None,
@@ -413,7 +417,7 @@ def bench(
     count: Annotated[
         int | None,
         typer.Option(
-            help="Images on each side of a distance, of udm-table1 those restored; default: the table's.",
+            help="Images on each side of a distance, of searches those restored; default: the table's.",
             metavar="N",
             min=2,
         ),
@@ -426,6 +430,10 @@ def bench(
     prior: GivenPrior = None,
     degradation: GivenModel = None,
     steps: GivenSteps = None,
+    prior_v1: OtherPrior = None,
+    likelihood: GivenLaw = None,
+    likelihood_late: LateLaw = None,
+    weights: Weights = None,
 ) -> Any:
     """Compute tables of the papers, cell by cell, beside the papers' figures.
 
@@ -453,6 +461,10 @@ def bench(
         prior=prior,
         degradation=degradation,
         steps=steps,
+        prior_v1=prior_v1,
+        likelihood=likelihood,
+        likelihood_late=likelihood_late,
+        weights=files(weights or []),
     )
 
 

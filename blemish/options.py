@@ -27,6 +27,7 @@ __all__ = [
     "Features",
     "Fit",
     "Fitting",
+    "GivenLaw",
     "GivenModel",
     "GivenPrior",
     "GivenSteps",
@@ -36,11 +37,13 @@ __all__ = [
     "Jobs",
     "JsonFile",
     "Label",
+    "LateLaw",
     "Metrics",
     "Observed",
     "OnlyModels",
     "OnlySeeds",
     "OnlySettings",
+    "OtherPrior",
     "Overrides",
     "Overwrite",
     "PageFile",
@@ -61,6 +64,7 @@ __all__ = [
     "Tile",
     "Weights",
     "Workers",
+    "files",
     "pairs",
     "value",
 ]
@@ -211,25 +215,55 @@ OnlySettings = Annotated[
     typer.Option(help="Only these columns, e.g. DN; of udm-table1, e.g. U-M,N-M.", metavar="NAMES"),
 ]
 OnlyModels = Annotated[
-    str | None, typer.Option(help="Only these models, e.g. gan,br-gan.", metavar="NAMES")
+    str | None,
+    typer.Option(
+        help="Only these models, e.g. gan,br-gan; of pir-table2 rows, e.g. mean,mean-mmd.",
+        metavar="NAMES",
+    ),
 ]
 GivenPrior = Annotated[
     str | None,
-    typer.Option("--prior", help="Of udm-table1: a run that has a prior, or a prior.", metavar="P"),
+    typer.Option(
+        "--prior",
+        help="Of udm-table1 and pir-table2: a run that has a prior, or a prior.",
+        metavar="P",
+    ),
 ]
 GivenModel = Annotated[
     str | None,
     typer.Option(
-        "--degradation", help="Of udm-table1: a universal model, or its run.", metavar="D"
+        "--degradation",
+        help="Of udm-table1: a universal model, or its run. Of pir-table2: the damage; default: setting:S, JPEG.",
+        metavar="D",
     ),
 ]
 GivenSteps = Annotated[
     int | None,
     typer.Option(
         "--steps",
-        help="Of udm-table1: steps of each phase; default: the methods'.",
+        help="Of udm-table1: steps of each phase. Of pir-table2: those that stand for 100. Default: the methods'.",
         metavar="N",
         min=1,
+    ),
+]
+OtherPrior = Annotated[
+    str | None,
+    typer.Option("--prior-v1", help="Of pir-table2: the prior of the row v1.", metavar="P"),
+]
+GivenLaw = Annotated[
+    str | None,
+    typer.Option(
+        "--likelihood",
+        help="Of pir-table2: a law of damage, as a run of likelihood, in rows with bits.",
+        metavar="L",
+    ),
+]
+LateLaw = Annotated[
+    str | None,
+    typer.Option(
+        "--likelihood-late",
+        help="Of pir-table2: one that was trained too long.",
+        metavar="L",
     ),
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features for the next time.")]
@@ -347,3 +381,11 @@ def pairs(overrides: Sequence[str]) -> list[str]:
         if "=" not in text.strip("="):
             raise typer.BadParameter(f"--set {text}: write --set KEY=VALUE, e.g. training.batch=32")
     return list(overrides)
+
+
+def files(weights: Sequence[str]) -> list[str]:
+    """Returns what --weights was given, or says how it is written."""
+    for text in weights:
+        if "=" not in text.strip("="):
+            raise typer.BadParameter(f"--weights {text}: write --weights NAME=FILE")
+    return list(weights)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from .ablation import ABLATION, AblationBench, AblationCell, AblationProtocol, plan_ablation
+from .ablation_rows import ABLATION_ROWS, AblationRow
+from .ablation_summary import AblationSummary, check_ablation_protocol, summarise_ablation
 from .cells import Cell, Protocol, Sources, lock, measure, plan, read_cells
+from .documents import MeasuredTask, read_documents
 from .inversion import (
     INVERSION,
     INVERSION_METHODS,
@@ -10,7 +14,6 @@ from .inversion import (
     InversionBench,
     InversionCell,
     InversionProtocol,
-    InversionTask,
     check_inversion_protocol,
     fits,
     plan_inversion,
@@ -22,16 +25,23 @@ from .tables import TABLES, Ordering, Row, Table
 from .work import Outcome, Task, Work, shard_of, work, work_in_parallel
 
 __all__ = [
+    "ABLATION",
+    "ABLATION_ROWS",
     "INVERSION",
     "INVERSION_METHODS",
     "INVERSION_TASKS",
     "TABLES",
+    "AblationBench",
+    "AblationCell",
+    "AblationProtocol",
+    "AblationRow",
+    "AblationSummary",
     "Cell",
     "InversionBench",
     "InversionCell",
     "InversionProtocol",
     "InversionSummary",
-    "InversionTask",
+    "MeasuredTask",
     "Ordering",
     "Outcome",
     "Protocol",
@@ -41,17 +51,21 @@ __all__ = [
     "Table",
     "Task",
     "Work",
+    "check_ablation_protocol",
     "check_inversion_protocol",
     "check_protocol",
     "fits",
     "lock",
     "measure",
     "plan",
+    "plan_ablation",
     "plan_inversion",
     "read_cells",
+    "read_documents",
     "read_inversion_cells",
     "shard_of",
     "summarise",
+    "summarise_ablation",
     "summarise_inversion",
     "to_csv",
     "to_markdown",

@@ -34,22 +34,17 @@ References:
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from ..artefacts import digest
-from ..configuration import read_json
 from ..degradations import (
     TASKS,
     Blur,
@@ -65,26 +60,20 @@ from ..degradations import (
     task,
     to_uint8,
 )
-from ..functional.random import generator_for, rand, randn
+from ..functional.random import generator_for, randn
 from ..functional.resample import bicubic, repeated
-from ..losses import Distance, texture_distance
+from ..losses import Distance
 from ..metrics import (
-    Features,
-    effnet_lite0,
     extract,
     frechet,
-    perceptual,
-    perceptual_network,
-    pixels,
     psnr,
 )
 from ..priors import Prior
 from ..restorers import Inverter, inverter_for, search_distance
 from ..restorers.methods import Method
-from ..training.checkpoint import write_atomically
 from ..types import Params, Shape
-from .cells import clean_images
-from .work import Work
+from .documents import agreed, read_documents
+from .judging import digest_of, distance_for, features_for, patches, picked
 
 __all__ = [
     "DAMAGED",
@@ -95,7 +84,6 @@ __all__ = [
     "InversionBench",
     "InversionCell",
     "InversionProtocol",
-    "InversionTask",
     "check_inversion_protocol",
     "fits",
     "plan_inversion",
@@ -104,9 +92,6 @@ __all__ = [
 
 INVERSION = "udm-table1"
 """The name of the table."""
-
-FORMAT = 1
-"""The version of a cell's document."""
 
 DAMAGED = "damaged"
 """Stands for a method: the damaged images as they are."""
@@ -125,12 +110,6 @@ INVERSION_TASKS = (*OWN_TASKS, *TASKS)
 
 _SMALLEST = 16
 """The least side of an image that a damage can be read off."""
-
-_PATCHES = 16
-"""Patches of each image, of half its side, on which realism is measured."""
-
-_OTHERS = 8
-"""Clean images that realism is measured against, at most, for each restored one."""
 
 
 @dataclass(frozen=True)
@@ -206,22 +185,7 @@ def read_inversion_cells(out: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: If one is damaged, of another version or of another table; the message names it.
     """
-    return [_read_cell(file) for file in sorted((out / "cells").glob("*.json"))]
-
-
-def _read_cell(file: Path) -> dict[str, Any]:
-    again = "remove it, and its cell is computed again"
-    try:
-        found = read_json(file)
-    except ValueError as error:
-        raise ValueError(f"{error}, or {again}") from error
-    if found.get("table") != INVERSION and "format" in found:
-        raise ValueError(f"{file} is no cell of the table {INVERSION}; choose another --out")
-    if found.get("format") != FORMAT:
-        raise ValueError(
-            f"{file} has format {found.get('format')}, this version reads {FORMAT}; {again}"
-        )
-    return found
+    return read_documents(out, INVERSION)
 
 
 def check_inversion_protocol(
@@ -236,15 +200,10 @@ def check_inversion_protocol(
     Raises:
         ValueError: If one differs; the message names the first difference.
     """
-    for document in documents:
-        for f in fields(InversionProtocol):
-            wanted = getattr(protocol, f.name)
-            if document.get(f.name) != wanted:
-                name = InversionCell(document["task"], document["method"], document["seed"]).name
-                raise ValueError(
-                    f"the folder holds cells of another protocol: {name} has {f.name}="
-                    f"{document.get(f.name)!r}, not {wanted!r}; choose another --out"
-                )
+    named = [
+        (InversionCell(one["task"], one["method"], one["seed"]).name, one) for one in documents
+    ]
+    agreed(named, protocol)
 
 
 @final
@@ -259,6 +218,9 @@ class InversionBench:
         others: Other clean images, which realism is measured against.
         steps: The steps of each phase; None leaves them at those of the methods.
     """
+
+    table: ClassVar[str] = INVERSION
+    shown: ClassVar[tuple[str, ...]] = ("accuracy", "fidelity", "realism", "psnr", "cpu_seconds")
 
     prior: Prior
     model: UniversalDegradation
@@ -289,16 +251,9 @@ class InversionBench:
             ValueError: If prior and model do not go together, or there are too few images.
         """
         side = _side(prior, model)
-        images = clean_images(source, side, model.channels)
-        if len(images) <= count:
-            raise ValueError(
-                f"{source} has {len(images)} images; give more than the {count} restored, as realism is measured "
-                "against others, or a smaller --count"
-            )
-        order = torch.randperm(len(images), generator=generator_for("images"))
-        clean, others = images[order[:count]], images[order[count : (1 + _OTHERS) * count]]
+        clean, others = picked(source, side, model.channels, count)
         frozen = prior.eval().requires_grad_(False), model.eval().requires_grad_(False)
-        return cls(*frozen, clean.float() / 255, others.float() / 255, steps)
+        return cls(*frozen, clean, others, steps)
 
     @cached_property
     def protocol(self) -> InversionProtocol:
@@ -310,15 +265,15 @@ class InversionBench:
             steps=self.steps,
             prior=digest(self.prior),
             model=digest(self.model),
-            data=_digest(self.clean, self.others),
-            distance=_distance(self.clean.shape[-1])[0],
-            features=_features(self.model.channels).name,
+            data=digest_of(self.clean, self.others),
+            distance=distance_for(self.clean.shape[-1])[0],
+            features=features_for(self.model.channels).name,
         )
 
     @cached_property
     def real(self) -> Tensor:
         """Features of patches of other clean images."""
-        return extract(_features(self.model.channels), _patches(self.others))
+        return extract(features_for(self.model.channels), patches(self.others))
 
     def measured(self, cell: InversionCell) -> dict[str, Any]:
         """Returns the scores of a cell."""
@@ -364,9 +319,9 @@ class InversionBench:
         scale = case.damage.scale
         # Features need large images: pixels of reduced ones are shown as the blocks that they stand for.
         shown, observed = repeated(again, scale), repeated(case.y, scale)
-        _, distance = _distance(self.clean.shape[-1])
+        _, distance = distance_for(self.clean.shape[-1])
         accuracy, fidelity = distance(x, self.clean), distance(shown, observed)
-        features = extract(_features(self.model.channels), _patches(x))
+        features = extract(features_for(self.model.channels), patches(x))
         return {
             "accuracy": round(float(accuracy.mean()), 5),
             "fidelity": None if method == DAMAGED else round(float(fidelity.mean()), 5),
@@ -374,36 +329,6 @@ class InversionBench:
             "psnr": round(float(psnr(x, self.clean).mean()), 3),
             "accuracies": [round(v, 5) for v in accuracy.tolist()],
         }
-
-
-@final
-@dataclass(frozen=True)
-class InversionTask(Work[InversionCell]):
-    """Cells that are searched and measured; a cell that has begun is finished, whatever the time.
-
-    Attributes:
-        bench: What they share.
-    """
-
-    bench: InversionBench
-
-    def compute(self, cell: InversionCell) -> str:
-        """Computes a cell."""
-        document = {
-            "format": FORMAT,
-            "table": INVERSION,
-            **asdict(cell),
-            **self.bench.measured(cell),
-            **asdict(self.bench.protocol),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        }
-        path = self.out / "cells" / f"{cell.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
-        shown = ("accuracy", "fidelity", "realism", "psnr", "cpu_seconds")
-        return ", ".join(f"{name} {document[name]}" for name in shown)
 
 
 @dataclass(frozen=True)
@@ -478,42 +403,3 @@ def _side(prior: Prior, model: UniversalDegradation) -> int:
             "have been trained on the same"
         )
     return height
-
-
-# Their networks are loaded once in each process.
-@lru_cache(maxsize=1)
-def _distance(side: int) -> tuple[str, Distance]:
-    """Returns a distance for images of a side, and its name."""
-    try:
-        network = perceptual_network()
-    except ModuleNotFoundError:
-        return "distance of textures", texture_distance
-    if side < network.SMALLEST:
-        return "distance of textures", texture_distance
-    return network.name, lambda x, y: perceptual(x, y, network)
-
-
-@lru_cache(maxsize=1)
-def _features(channels: int) -> Features:
-    """Returns what patches are compared on."""
-    try:
-        return effnet_lite0(64)
-    except ModuleNotFoundError:
-        return pixels(8, channels)
-
-
-def _patches(images: Tensor) -> Tensor:
-    """Cuts squares of half the side out of images, at places that depend on the image's number alone."""
-    side = images.shape[-1] // 2
-    found = []
-    for i, image in enumerate(images):
-        places = (rand((_PATCHES, 2), generator_for("patch", i)) * (side + 1)).long()
-        found += [image[:, a : a + side, b : b + side] for a, b in places.tolist()]
-    return torch.stack(found)
-
-
-def _digest(*images: Tensor) -> str:
-    found = hashlib.sha256()
-    for some in images:
-        found.update(to_uint8(some).numpy().tobytes())
-    return found.hexdigest()[:16]

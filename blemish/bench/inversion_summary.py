@@ -25,6 +25,7 @@ from .inversion import (
     check_inversion_protocol,
 )
 from .inversion_figures import FIGURES, PUBLISHED, SCORES, figure
+from .spreads import spread, statistics
 
 __all__ = ["InversionSummary", "summarise_inversion"]
 
@@ -99,7 +100,7 @@ class InversionSummary:
                     "method": method,
                     "score": score,
                     "report": figure(task, method, score),
-                    **_statistics(self.of(task, method, score)),
+                    **statistics(self.of(task, method, score)),
                 }
                 for task, method, score in _places()
             ],
@@ -194,7 +195,7 @@ def _words(summary: InversionSummary, task: str, score: str) -> Iterator[str]:
     for method in _COLUMNS:
         if method in INVERSION_METHODS:
             absent = method == DAMAGED and (score == "fidelity" or task == "clean")
-            yield "" if absent else _spread(summary.of(task, method, score), digits)
+            yield "" if absent else spread(summary.of(task, method, score), digits)
         if score in SCORES and method in PUBLISHED:
             known = figure(task, method, score)
             yield "" if known is None else f"{known:.{digits}f}"
@@ -241,23 +242,3 @@ def _published_wins(better: str, worse: str, score: str) -> int:
 
 def _named(task: str) -> str:
     return f"{task}\\*" if task in OWN_TASKS else task
-
-
-def _spread(values: Mapping[int, float], digits: int) -> str:
-    if not values:
-        return "-"
-    found = list(values.values())
-    mean = f"{fmean(found):.{digits}f}"
-    if len(found) == 1:
-        return mean
-    return f"{mean} [{min(found):.{digits}f}, {max(found):.{digits}f}]"
-
-
-def _statistics(values: Mapping[int, float]) -> dict[str, Any]:
-    found = list(values.values())
-    return {
-        "seeds": {str(seed): value for seed, value in sorted(values.items())},
-        "mean": fmean(found) if found else None,
-        "lowest": min(found, default=None),
-        "highest": max(found, default=None),
-    }

@@ -1,55 +1,39 @@
 """``blemish bench``: compute tables of the papers, cell by cell.
 
-Most are tables of trained GANs. ``udm-table1`` is one of restoration by inversion: a prior and a universal model are given,
-settings are tasks, and everything is computed on the CPU, whose seconds the table shows.
+Most are tables of trained GANs. ``udm-table1`` is one of restoration by inversion, whose settings are tasks, and
+``pir-table2`` the ablation of perceptual restoration, whose models are rows: a prior and more parts are given, and everything
+is computed on the CPU, whose seconds the tables show.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..bench import (
-    INVERSION,
-    INVERSION_METHODS,
-    INVERSION_TASKS,
     TABLES,
     Cell,
-    InversionBench,
-    InversionCell,
-    InversionTask,
     Outcome,
     Protocol,
     Sources,
     Table,
     Task,
-    Work,
-    check_inversion_protocol,
     check_protocol,
-    fits,
     lock,
     plan,
-    plan_inversion,
     read_cells,
-    read_inversion_cells,
     shard_of,
     summarise,
-    summarise_inversion,
     to_csv,
     to_markdown,
-    work_in_parallel,
 )
 from ..metrics import named_features
 from ..recipes import PRESETS, configure
 from ..runs import change
-from ..training.checkpoint import write_atomically
-from .encode import find_model
-from .invert import find_prior
+from .searches import OPTIONS, SEARCHES, Wishes, run_search
+from .tables import deadline_of, seeds_of, tell_end, worked, write_texts
 
 __all__ = ["run"]
 
@@ -61,9 +45,11 @@ _OWN = {
 }
 """What each cell sets itself, and what to use instead."""
 
-
-_SEEDS, _RESTORED = 3, 8
-"""Of the table of inversion: the seeds and the images restored, where nothing else is said."""
+_TRAINED = (
+    *("--test", "--label", "--preset", "--images", "--settings", "--features"),
+    *("--set", "--shard", "--device"),
+)
+"""The options of trained tables that others need not have."""
 
 
 def run(
@@ -88,6 +74,10 @@ def run(
     prior: str | None = None,
     degradation: str | None = None,
     steps: int | None = None,
+    prior_v1: str | None = None,
+    likelihood: str | None = None,
+    likelihood_late: str | None = None,
+    weights: Sequence[str] = (),
 ) -> int:
     """Computes a table's cells that are not there yet, and writes the table of all that are.
 
@@ -102,18 +92,24 @@ def run(
         seeds: The seeds, joined by commas; None means 0, 1, ..., as many as the table has.
         settings: The letters of the columns that are computed, of ``udm-table1`` the tasks, joined by commas; None
             means all.
-        models: The models that are computed, by recipe, of ``udm-table1`` by method, and joined by commas; None means all.
+        models: The models that are computed, by recipe, of ``udm-table1`` by method, of ``pir-table2`` the rows, joined by
+            commas; None means all.
         features: The features that images are compared on; None means the table's.
-        count: The number of images on each side of a comparison, of ``udm-table1`` of those restored; None means the
-            table's.
+        count: The number of images on each side of a comparison, of searches of those restored; None means the table's.
         overrides: Changes of the configuration, each ``key=value``.
         jobs: The number of cells that are computed at a time, on one thread each.
         budget: Minutes after which what runs is saved and no other cell begins; None for no limit.
         shard: ``i/n`` computes every n-th cell, from the i-th on; None all of them.
         device: Where cells are trained.
-        prior: Of ``udm-table1``, the prior: a run or an artefact.
-        degradation: Of ``udm-table1``, the universal model: a run or an artefact.
-        steps: Of ``udm-table1``, the steps of each phase; None means those of the methods.
+        prior: Of searches, the prior: a run or an artefact.
+        degradation: Of ``udm-table1``, the universal model: a run or an artefact; of ``pir-table2`` the damage by name; None
+            means JPEG.
+        steps: Of ``udm-table1``, the steps of each phase; of ``pir-table2``, of rows that have 100 in the paper; None means
+            those of the methods.
+        prior_v1: Of ``pir-table2``, the prior of the row v1.
+        likelihood: Of ``pir-table2``, the learned law of damage: a run or an artefact.
+        likelihood_late: Of ``pir-table2``, one that was trained too long.
+        weights: Of ``pir-table2``, files that scores of looks need, each ``name=path``.
 
     Returns:
         0; 1 if a cell failed, or a process was killed and no other did its cell; 130 if the work was
@@ -122,24 +118,55 @@ def run(
     Raises:
         ValueError: If an argument does not fit, or the folder holds cells of another protocol.
     """
-    if name == INVERSION:
-        elsewhere = device if device not in ("auto", "cpu") else None
-        trains = {"--test": test, "--label": label, "--preset": preset, "--features": features}
-        trains |= {"--set": " ".join(overrides) or None, "--shard": shard, "--device": elsewhere}
-        _refuse(name, {**trains, "--images": images})
-        parts = {"--data": data, "--prior": prior, "--degradation": degradation}
-        wishes = _Wishes(seeds, settings, models, count, steps)
-        return _run_inversion(parts, wishes, out, jobs, _deadline(budget))
-    if name not in TABLES:
-        raise ValueError(f"unknown table {name!r}; choose one of {', '.join((*TABLES, INVERSION))}")
-    _refuse(name, {"--prior": prior, "--degradation": degradation, "--steps": steps})
+    if name not in TABLES and name not in SEARCHES:
+        raise ValueError(f"unknown table {name!r}; choose one of {', '.join((*TABLES, *SEARCHES))}")
+    _refuse(
+        name,
+        {
+            "--test": test,
+            "--label": label,
+            "--preset": preset,
+            "--settings": settings,
+            "--features": features,
+            "--set": " ".join(overrides) or None,
+            "--shard": shard,
+            "--device": device if device not in ("auto", "cpu") else None,
+            "--images": images,
+            "--prior": prior,
+            "--degradation": degradation,
+            "--steps": steps,
+            "--prior-v1": prior_v1,
+            "--likelihood": likelihood,
+            "--likelihood-late": likelihood_late,
+            "--weights": " ".join(weights) or None,
+        },
+    )
+    if name in SEARCHES:
+        wishes = Wishes(
+            out=out,
+            jobs=jobs,
+            budget=budget,
+            data=data,
+            prior=prior,
+            degradation=degradation,
+            seeds=seeds,
+            settings=settings,
+            models=models,
+            count=count,
+            steps=steps,
+            prior_v1=prior_v1,
+            likelihood=likelihood,
+            likelihood_late=likelihood_late,
+            weights=weights,
+        )
+        return run_search(name, wishes)
     table = TABLES[name]
     outcome = Outcome()
     data = data or table.source
     if data is not None:
         protocol = _protocol(table, preset, images, features, count, overrides)
         sources = _sources(data, test, label, features or table.features)
-        every = plan(table, sources.label, _seeds(seeds, table.seeds))
+        every = plan(table, sources.label, seeds_of(seeds, table.seeds))
         wanted = _wanted(every, settings, models)
         known = [one for one in read_cells(out) if one["data"] == sources.label]
         check_protocol(known, protocol)
@@ -150,11 +177,21 @@ def run(
             protocol,
             device,
             out=out,
-            deadline=_deadline(budget),
+            deadline=deadline_of(budget),
         )
-        outcome = _worked(task, jobs)
+        outcome = worked(task, jobs)
     _write(name, table, out)
-    return _tell_end(outcome, jobs, budgeted=budget is not None)
+    return tell_end(outcome, jobs, budgeted=budget is not None)
+
+
+def _refuse(name: str, given: Mapping[str, Any]) -> None:
+    """Refuses options that a table has no use for."""
+    for flag, value in given.items():
+        if value is None or flag in OPTIONS.get(name, _TRAINED):
+            continue
+        owners = [other for other, flags in OPTIONS.items() if flag in flags]
+        of = f"; it belongs to {' and '.join(owners)}" if owners and name in TABLES else ""
+        raise ValueError(f"{flag} {value}: the table {name} has no such option{of}; leave it out")
 
 
 def _protocol(
@@ -209,15 +246,6 @@ def _test_of(data: str) -> str:
     raise ValueError(f"which clean images are samples of {data} compared with? Give --test SOURCE")
 
 
-def _seeds(text: str | None, usual: int) -> list[int]:
-    if text is None:
-        return list(range(usual))
-    words = text.split(",")
-    if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--seeds {text}: write whole numbers joined by commas, for example 0,1,2")
-    return list(dict.fromkeys(map(int, words)))
-
-
 def _wanted(cells: Sequence[Cell], settings: str | None, models: str | None) -> list[Cell]:
     letters = {cell.setting for cell in cells}
     names = {cell.model for cell in cells}
@@ -240,138 +268,14 @@ def _tell_unavailable(cells: Sequence[Cell]) -> None:
         print(f"not computed, since this version has no such model: {', '.join(missing)}")
 
 
-def _deadline(budget: float | None) -> float | None:
-    return None if budget is None else time.time() + 60 * budget
-
-
-def _worked(task: Work[Any], jobs: int) -> Outcome:
-    todo = sum(not task.done(cell) for cell in task.cells)
-    print(f"{len(task.cells)} cells, {todo} to compute, in {task.out}", flush=True)
-    return work_in_parallel(task, jobs)
-
-
-def _tell_end(outcome: Outcome, jobs: int, *, budgeted: bool) -> int:
-    """Tells how work ended, and returns the exit code."""
-    for cell, message in outcome.failed.items():
-        print(f"failed: {cell}: {message}")
-    if outcome.lost:
-        print(f"failed: {outcome.lost} of {jobs} processes were killed, perhaps for want of memory")
-    if outcome.stopped or outcome.lost:
-        print("stopped before all cells were done; the same command goes on")
-    if outcome.failed or outcome.lost:
-        return 1
-    return 130 if outcome.stopped and not budgeted else 0
-
-
 def _write(name: str, table: Table, out: Path) -> None:
     """Writes the table of all finished cells."""
     # Several processes may end at the same time; the last one to write has read all cells.
     with lock(out, f"{name}.tables"):
         summaries = summarise(name, table, read_cells(out))
-        _write_texts(
+        write_texts(
             out / name,
             markdown="\n".join(map(to_markdown, summaries)),
             commas=to_csv(summaries),
             document=[one.to_json() for one in summaries],
         )
-
-
-def _write_texts(stem: Path, *, markdown: str, commas: str, document: Any) -> None:
-    """Writes a table as Markdown, CSV and JSON, and shows it."""
-    texts = {"md": markdown, "csv": commas, "json": json.dumps(document, indent=1) + "\n"}
-    for suffix, text in texts.items():
-        write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
-    print(markdown)
-    print(f"wrote {stem}.md, .csv and .json")
-
-
-# Restoration by inversion.
-
-
-@dataclass(frozen=True)
-class _Wishes:
-    """What is computed of the table of inversion, as :func:`run` has it."""
-
-    seeds: str | None
-    settings: str | None
-    models: str | None
-    count: int | None
-    steps: int | None
-
-
-def _refuse(name: str, given: dict[str, Any]) -> None:
-    """Refuses options that a table has no use for."""
-    for flag, value in given.items():
-        if value is not None:
-            of = f"; it belongs to {INVERSION}" if name != INVERSION else ""
-            raise ValueError(
-                f"{flag} {value}: the table {name} has no such option{of}; leave it out"
-            )
-
-
-def _run_inversion(
-    parts: dict[str, str | None],
-    wishes: _Wishes,
-    out: Path,
-    jobs: int,
-    deadline: float | None,
-) -> int:
-    """Computes the cells of restoration by inversion, where parts are given, and writes the table of all that are there."""
-    outcome = Outcome()
-    if any(parts.values()):
-        if missing := [flag for flag, value in parts.items() if not value]:
-            raise ValueError(
-                f"{INVERSION} needs {', '.join(parts)}, and {missing[0]} is missing; give all of them, or none for the "
-                "table of finished cells"
-            )
-        outcome = _worked(_inversion_task(parts, wishes, out, deadline), jobs)
-    with lock(out, f"{INVERSION}.tables"):
-        summary = summarise_inversion(read_inversion_cells(out))
-        _write_texts(
-            out / INVERSION,
-            markdown=summary.to_markdown(),
-            commas=summary.to_csv(),
-            document=[summary.to_json()],
-        )
-    return _tell_end(outcome, jobs, budgeted=deadline is not None)
-
-
-def _inversion_task(
-    parts: dict[str, str | None], wishes: _Wishes, out: Path, deadline: float | None
-) -> InversionTask:
-    """Returns the cells that are wanted, after everything that can be wrong with them has been tried."""
-    every = plan_inversion(_seeds(wishes.seeds, _SEEDS))
-    tasks = _chosen(wishes.settings, INVERSION_TASKS, "task")
-    methods = _chosen(wishes.models, INVERSION_METHODS, "model")
-    known = read_inversion_cells(out)
-    data, prior, degradation = (str(value) for value in parts.values())
-    bench = InversionBench.of(
-        find_prior(prior),
-        find_model(degradation, None, "cpu"),
-        data,
-        count=wishes.count or _RESTORED,
-        steps=wishes.steps,
-    )
-    check_inversion_protocol(known, bench.protocol)
-    wanted = [cell for cell in every if cell.task in tasks and cell.method in methods]
-    return InversionTask(_fitting(wanted, bench.protocol.size), bench, out=out, deadline=deadline)
-
-
-def _fitting(cells: Sequence[InversionCell], side: int) -> tuple[InversionCell, ...]:
-    """Returns the cells whose images can be reduced as they want it, and tells the others."""
-    tasks = dict.fromkeys(cell.task for cell in cells)
-    small = [name for name in tasks if not fits(name, side)]
-    if small:
-        print(
-            f"not computed, since {side} pixels are no multiple of its factor: {', '.join(small)}"
-        )
-    return tuple(cell for cell in cells if cell.task not in small)
-
-
-def _chosen(text: str | None, known: Sequence[str], what: str) -> set[str]:
-    """Returns the names of a list, or all where there is none."""
-    names = text.split(",") if text else list(known)
-    for name in names:
-        if name not in known:
-            raise ValueError(f"the table has no {what} {name!r}; it has {', '.join(known)}")
-    return set(names)

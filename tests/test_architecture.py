@@ -37,6 +37,7 @@ LEVELS = {
     "runs": 7.5,  # a run's folder: started from a recipe, read back by the commands
     "restoration": 7.6,  # an estimate, then a run
     "bench": 7.7,  # many runs
+    "foreign": 7.8,  # files that other programs wrote
     "commands": 8,
     "options": 8.5,
     "dispatch": 8.5,

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from blemish.functional.random import generator_for, generators_for, randn
 from blemish.networks import StyleGenerator
-from blemish.networks.style import EqualisedLinear, ModulatedConv, StyledConv
+from blemish.networks.style import ModulatedConv, StyledConv
+from blemish.networks.style_network import EqualisedLinear
 
 
 def numbers(*shape: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from blemish import artefacts
 from blemish.functional.random import generator_for, generators_for, randn
-from blemish.networks import StyleGenerator
+from blemish.networks import StyleGAN1, StyleGAN2, StyleGenerator, StyleNetwork
 from blemish.priors import Space, StylePrior
 
 SPACES: tuple[Space, ...] = ("Z", "W", "W+", "W++")
@@ -20,8 +20,13 @@ PAIRS = list(itertools.combinations_with_replacement(SPACES, 2))
 SHAPES = {"Z": (3, 6), "W": (3, 6), "W+": (3, 6, 6), "W++": (3, 24, 6)}
 
 
-def style_prior(*, noise: bool = False) -> StylePrior:
-    network = StyleGenerator.Config(latent=6, channels=(5, 4, 3), noise=noise)
+KINDS = [StyleGenerator.Config, StyleGAN1.Config, StyleGAN2.Config]
+
+
+def style_prior(
+    kind: type[StyleNetwork.Config] = StyleGenerator.Config, *, noise: bool = False, **fields: bool
+) -> StylePrior:
+    network = kind(latent=6, channels=(5, 4, 3), mapping=2, noise=noise, **fields)
     with torch.random.fork_rng():
         torch.manual_seed(2)
         prior = StylePrior.Config(network=network).build()
@@ -33,8 +38,11 @@ def style_prior(*, noise: bool = False) -> StylePrior:
 
 @pytest.mark.parametrize(("space", "wider"), PAIRS)
 @pytest.mark.parametrize("noise", [False, True])
-def test_a_widened_latent_is_the_same_image(space: Space, wider: Space, *, noise: bool) -> None:
-    prior = style_prior(noise=noise)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_widened_latent_is_the_same_image(
+    kind: type[StyleNetwork.Config], space: Space, wider: Space, *, noise: bool
+) -> None:
+    prior = style_prior(kind, noise=noise)
     latent = prior.widen(randn((3, 6), generator_for("z")), "Z", space)
     wide = prior.widen(latent, space, wider)
     assert latent.shape == SHAPES[space]
@@ -45,19 +53,27 @@ def test_a_widened_latent_is_the_same_image(space: Space, wider: Space, *, noise
     assert image.std(dim=0).max() > 0.01
 
 
-def test_images_lie_in_the_unit_range_and_are_the_networks() -> None:
-    prior = style_prior()
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_lie_in_the_unit_range_and_are_the_networks(kind: type[StyleNetwork.Config]) -> None:
+    prior = style_prior(kind)
     z = 10 * randn((4, 6), generator_for("z"))
     x = prior(z)
     assert_close(2 * x - 1, prior.network(z))
-    assert x.min() >= 0
-    assert x.max() <= 1
     assert_close(x, prior.synthesize(prior.map(z), "W"))
+    sample = prior.sample(40, generator=generator_for("s"))
+    assert 0 <= sample.min() < sample.max() <= 1
+    drawn = prior(prior.latents(40, generator=generator_for("s")))
+    assert torch.equal(sample, drawn.clamp(0, 1))
+    # Only what a hyperbolic tangent bends cannot overshoot.
+    assert torch.equal(sample, drawn) == (kind is StyleGenerator.Config)
 
 
 @pytest.mark.parametrize("row", [0, 4, 5, 12, 23])
-def test_a_vector_of_the_widest_space_reaches_one_channel_of_one_layer(row: int) -> None:
-    prior = style_prior()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_of_the_widest_space_reaches_one_channel_of_one_layer(
+    kind: type[StyleNetwork.Config], row: int
+) -> None:
+    prior = style_prior(kind)
     owners = [(layer, c) for layer, count in enumerate(prior.features) for c in range(count)]
     assert len(owners) == SHAPES["W++"][1]
     latent = prior.start(1, "W++", generator=generator_for("s"))
@@ -79,6 +95,52 @@ def test_the_mean_style_is_the_mean_of_many() -> None:
     # The standard errors of both means; five of them are not passed by chance.
     assert ((mean - other).abs() < 5 * w.std(dim=0) * math.sqrt(1 / 500 + 1e-4)).all()
     assert not mean.requires_grad
+
+
+@pytest.mark.parametrize("kind", [StyleGAN1.Config, StyleGAN2.Config])
+def test_a_mean_that_came_with_the_weights_is_the_mean_style(
+    kind: type[StyleNetwork.Config],
+) -> None:
+    prior = style_prior(kind, mean_style=True)
+    stored = randn((1, 6), generator_for("stored"))[0]
+    prior.network.w_avg.copy_(stored)
+    assert torch.equal(prior.mean_w(generator=generator_for("m")), stored)
+    start = prior.start(2, "W+", generator=generator_for("s"))
+    assert torch.equal(start, stored.expand(2, 6, 6))
+    # It is saved with the weights, and what is drawn towards it ends there.
+    assert torch.equal(prior.state_dict()["network.w_avg"], stored)
+    w = randn((3, 6), generator_for("w"))
+    assert torch.equal(prior.network.truncate(w, 0.0), stored.expand(3, 6))
+    assert_close(prior.network.truncate(w, 0.7), stored + 0.7 * (w - stored))
+    # What is returned is a copy: a search that moves it leaves the prior as it is.
+    prior.mean_w(generator=generator_for("m")).add_(1)
+    assert torch.equal(prior.stored_mean, stored)
+    without = style_prior(kind)
+    assert without.stored_mean is None
+    with pytest.raises(ValueError, match=r"carries no mean style; draw many styles"):
+        without.network.truncate(w, 0.7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_given_or_the_priors_own(kind: type[StyleNetwork.Config]) -> None:
+    prior = style_prior(kind, noise=True)
+    z = prior.latents(2, generator=generator_for("z"))
+    sides = {StyleGAN1.Config: (4, 4, 8, 8, 16, 16)}.get(kind, (4, 8, 8, 16, 16))
+    assert prior.noise_sides == sides
+    drawn = prior.noise(2, generator=generators_for(0, [4, 5]))
+    assert [tuple(n.shape) for n in drawn] == [(2, 1, side, side) for side in sides]
+    alone = prior.noise(1, generator=generators_for(0, [5]))
+    assert all(torch.equal(n[1:], m) for n, m in zip(drawn, alone, strict=True))
+    image = prior.synthesize(z, noise=drawn)
+    assert torch.equal(image, prior.synthesize(z, noise=drawn))
+    assert torch.equal(prior(z), prior(z))
+    assert (image - prior(z)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=rf"got 1 maps of noise; StylePrior has {len(sides)}"):
+        prior.synthesize(z, noise=drawn[:1])
+    without = style_prior(kind)
+    assert without.noise_sides == ()
+    with pytest.raises(ValueError, match=r"maps of noise; StylePrior has 0"):
+        without.synthesize(z, noise=drawn)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -105,8 +167,11 @@ def test_what_does_not_fit_is_refused() -> None:
         prior.widen(torch.zeros(2, 6, 6), "W+", "W")
 
 
-def test_a_loaded_prior_makes_the_same_images(tmp_path: Path) -> None:
-    prior = style_prior(noise=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_prior_makes_the_same_images(
+    kind: type[StyleNetwork.Config], tmp_path: Path
+) -> None:
+    prior = style_prior(kind, noise=True)
     again = artefacts.load(artefacts.save(prior, tmp_path / "prior"))
     z = prior.latents(2, generator=generator_for("z"))
     assert torch.equal(again(z), prior(z))

@@ -14,6 +14,9 @@ from .redegrader import Redegrader
 from .resnet import ResBlock, ResNetDiscriminator, ResNetGenerator
 from .rrdb import RRDB, DenseBlock, RRDBNet
 from .style import StyleGenerator
+from .style_network import StyleNetwork
+from .stylegan1 import StyleGAN1
+from .stylegan2 import StyleGAN2
 from .translator import PackedTranslator, Translator
 from .upscaler import Upscaler
 from .vgg import VGG16, VGG19, AlexNet
@@ -41,7 +44,10 @@ __all__ = [
     "ResBlock",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "StyleGAN1",
+    "StyleGAN2",
     "StyleGenerator",
+    "StyleNetwork",
     "Translator",
     "TwoHeads",
     "UNetDiscriminator",
@@ -64,6 +70,8 @@ KINDS: dict[str, type] = {
     "Redegrader": Redegrader.Config,
     "ResNetDiscriminator": ResNetDiscriminator.Config,
     "ResNetGenerator": ResNetGenerator.Config,
+    "StyleGAN1": StyleGAN1.Config,
+    "StyleGAN2": StyleGAN2.Config,
     "StyleGenerator": StyleGenerator.Config,
     "Translator": Translator.Config,
     "TwoHeads": TwoHeads.Config,

@@ -14,6 +14,11 @@ W++   (B, F, D)     a style vector for each input channel of each layer, F in al
 :meth:`Prior.widen` takes a latent to the same image's in a larger space, and a search starts where :meth:`Prior.start`
 says: at the mean style, or at a random z where there is no style.
 
+*Noise.* A style generator may also have maps of noise; they are its own unless others are given.
+
+*Range.* A generator whose output nothing bends overshoots [0, 1] a little. A search needs the gradient there, so that
+:meth:`Prior.synthesize` leaves it; a sample (:meth:`Prior.sample`) is clamped.
+
 References:
     | Image2StyleGAN: How to Embed Images Into the StyleGAN Latent Space? (Abdal et al., 2019), W+
     | https://arxiv.org/abs/1904.03189
@@ -25,13 +30,13 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..functional.random import Randomness, generator_for, generators_for
+from ..functional.random import Randomness, generator_for, generators_for, randn
 
 __all__ = ["Prior", "Space", "sample_batches"]
 
@@ -59,26 +64,43 @@ class Prior(nn.Module, abc.ABC):
 
     @property
     def features(self) -> tuple[int, ...]:
-        """The input channels of each of the L styled layers, F in all; none where there are no styles."""
+        """The channels that each of the L styled layers steers, F in all; none where there are no styles."""
         return ()
+
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The side of each map of noise; none where there are none."""
+        return ()
+
+    @property
+    def stored_mean(self) -> Tensor | None:
+        """The mean style vector that came with the weights, with shape (D,), if one did."""
+        return None
 
     @abc.abstractmethod
     def latents(self, n: int, *, generator: Randomness) -> Tensor:
         """Draws latents z, with shape (n, D)."""
 
+    def noise(self, n: int, *, generator: Randomness) -> list[Tensor]:
+        """Draws the maps of noise of n images, each with shape (n, 1, side, side); none where there are none."""
+        return [randn((n, 1, side, side), generator) for side in self.noise_sides]
+
     @abc.abstractmethod
-    def synthesize(self, latent: Tensor, space: Space = "Z") -> Tensor:
+    def synthesize(
+        self, latent: Tensor, space: Space = "Z", noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Returns the images of latents.
 
         Arguments:
             latent: Latents, with shape (B, D) in Z and W, (B, L, D) in W+, (B, F, D) in W++.
             space: The space that they are from.
+            noise: The maps of noise, as :meth:`noise` draws them; None takes the prior's own.
 
         Returns:
-            Images in [0, 1], with shape (B, C, H, W).
+            Images about [0, 1], with shape (B, C, H, W).
 
         Raises:
-            ValueError: If the prior has no such space.
+            ValueError: If the prior has no such space, or no such noise.
         """
 
     def forward(self, z: Tensor) -> Tensor:
@@ -87,7 +109,7 @@ class Prior(nn.Module, abc.ABC):
 
     def sample(self, n: int, *, generator: Randomness) -> Tensor:
         """Draws images in [0, 1], with shape (n, C, H, W)."""
-        return self.synthesize(self.latents(n, generator=generator))
+        return self.synthesize(self.latents(n, generator=generator)).clamp(0, 1)
 
     def map(self, z: Tensor) -> Tensor:
         """Returns style vectors w of latents z, both with shape (B, D).
@@ -100,7 +122,18 @@ class Prior(nn.Module, abc.ABC):
 
     @torch.no_grad()
     def mean_w(self, *, generator: Randomness, draws: int = 10_000) -> Tensor:
-        """Returns the mean style vector, with shape (D,), of latents that are drawn for it."""
+        """Returns the mean style vector, with shape (D,).
+
+        Arguments:
+            generator: The source of randomness of the latents that are drawn for it.
+            draws: Their number. None are drawn if a mean came with the weights.
+
+        Raises:
+            ValueError: If the prior has no styles.
+        """
+        self.check_space("W")
+        if self.stored_mean is not None:
+            return self.stored_mean.clone()
         z = self.latents(draws, generator=generator)
         weights = itertools.chain(self.parameters(), self.buffers(), [z])
         return self.map(z.to(next(weights))).mean(dim=0)
@@ -149,6 +182,13 @@ class Prior(nn.Module, abc.ABC):
                 f"{type(self).__name__} has no space {space!r}; it has {', '.join(self.spaces)}"
             )
         return self.spaces.index(space)
+
+    def check_noise(self, noise: Sequence[Tensor] | None) -> None:
+        """Raises a ValueError unless there are as many maps of noise as the prior has, or none are given."""
+        if noise is not None and len(noise) != len(self.noise_sides):
+            raise ValueError(
+                f"got {len(noise)} maps of noise; {type(self).__name__} has {len(self.noise_sides)}"
+            )
 
     def _enter(self, space: Space, latent: Tensor) -> Tensor:
         """Returns latents of a space that come from the space before it."""

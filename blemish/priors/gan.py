@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..functional.random import Randomness, randn
 from ..networks import ResNetGenerator
-from .base import Prior, Space
+from .base import Space
+from .network import NetworkPrior
 
 __all__ = ["GANPrior"]
 
 
-class GANPrior(Prior):
+class GANPrior(NetworkPrior):
     """The clean images of a residual generator G_x.
 
     Arguments:
@@ -30,23 +31,10 @@ class GANPrior(Prior):
             """Makes the prior."""
             return GANPrior(self)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.network = config.network.build()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of the images."""
-        network = self.config.network
-        return network.image_channels, network.size, network.size
-
-    def latents(self, n: int, *, generator: Randomness) -> Tensor:
-        """Draws latents z from N(0, I), with shape (n, D)."""
-        return randn((n, self.config.network.latent), generator)
-
-    def synthesize(self, latent: Tensor, space: Space = "Z") -> Tensor:
-        """Returns the images in [0, 1] of latents of shape (B, D); there is no other space than Z."""
+    def synthesize(
+        self, latent: Tensor, space: Space = "Z", noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Returns the images in [0, 1] of latents of shape (B, D); there is no other space than Z, and no noise."""
         self.check_space(space)
-        images: Tensor = self.network(latent).float()
-        return (images + 1) / 2
+        self.check_noise(noise)
+        return self.unit(self.network(latent))

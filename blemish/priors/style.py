@@ -1,78 +1,83 @@
-"""A style generator as a prior, with the spaces Z, W, W+ and W++."""
+"""A style network as a prior, with the spaces Z, W, W+ and W++.
+
+The network is the small one that is trained here, or one of those that were published (:class:`~blemish.networks.StyleGAN1`,
+:class:`~blemish.networks.StyleGAN2`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from ..functional.random import Randomness, randn
-from ..networks import StyleGenerator
-from .base import Prior, Space
+from ..networks import StyleGenerator, StyleNetwork
+from .base import Space
+from .network import NetworkPrior
 
 __all__ = ["StylePrior"]
 
 
 @final
-class StylePrior(Prior):
-    """The clean images of a style generator; where it has noise, with the network's own maps.
+class StylePrior(NetworkPrior):
+    """The clean images of a style network; where it has noise, with the network's own maps unless others are given.
 
     Arguments:
-        config: The shape of the generator.
+        config: The shape of the network.
     """
 
     spaces: tuple[Space, ...] = ("Z", "W", "W+", "W++")
+    network: StyleNetwork
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """The shape of the generator."""
+        """The shape of the network."""
 
-        network: StyleGenerator.Config = StyleGenerator.Config()
+        network: StyleNetwork.Config = StyleGenerator.Config()
 
         def build(self) -> StylePrior:
             """Makes the prior."""
             return StylePrior(self)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.network = config.network.build()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of the images."""
-        network = self.config.network
-        return network.image_channels, network.size, network.size
-
     @property
     def features(self) -> tuple[int, ...]:
-        """The input channels of each of the L styled layers, F in all."""
+        """The channels that each of the L styled layers steers, F in all."""
         features: tuple[int, ...] = self.config.network.features
         return features
 
-    def latents(self, n: int, *, generator: Randomness) -> Tensor:
-        """Draws latents z from N(0, I), with shape (n, D)."""
-        return randn((n, self.config.network.latent), generator)
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The side of each map of noise; none if the network has none."""
+        network: StyleNetwork.Config = self.config.network
+        return network.noise_sides if network.noise else ()
+
+    @property
+    def stored_mean(self) -> Tensor | None:
+        """The running mean of style vectors, with shape (D,), if the network carries one."""
+        return self.network.w_avg
 
     def map(self, z: Tensor) -> Tensor:
         """Returns style vectors w of latents z, both with shape (B, D)."""
         return self.network.map(z)
 
-    def synthesize(self, latent: Tensor, space: Space = "Z") -> Tensor:
-        """Returns the images in [0, 1] of latents.
+    def synthesize(
+        self, latent: Tensor, space: Space = "Z", noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Returns the images about [0, 1] of latents.
 
         Arguments:
             latent: Latents, with shape (B, D) in Z and W, (B, L, D) in W+, (B, F, D) in W++.
             space: The space that they are from.
+            noise: The maps of noise, as :meth:`noise` draws them; None takes the network's own.
 
         Raises:
-            ValueError: If the prior has no such space, or the latents have another shape.
+            ValueError: If the prior has no such space or noise, or the latents have another shape.
         """
         self._check(latent, space)
-        images: Tensor = self.network.synthesize(self._styles(latent, space)).float()
-        return (images + 1) / 2
+        self.check_noise(noise)
+        return self.unit(self.network.synthesize(self._styles(latent, space), noise))
 
     def _styles(self, latent: Tensor, space: Space) -> list[Tensor]:
         """Returns the style vectors of each layer: (B, D), or (B, C, D) in W++."""

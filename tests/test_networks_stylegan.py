@@ -21,7 +21,10 @@ from blemish.networks.stylegan1 import DoublingConv, StyledLayer
 from blemish.networks.stylegan2 import Colours
 
 SHAPE = {"latent": 6, "channels": (5, 4, 3), "mapping": 2}
-ANY = [StyleGAN1.Config, StyleGAN2.Config]
+ANY = [
+    pytest.param(StyleGAN1.Config, id="stylegan1"),
+    pytest.param(StyleGAN2.Config, id="stylegan2"),
+]
 
 
 def numbers(*shape: int) -> Tensor:
@@ -371,10 +374,9 @@ def test_a_clamp_bounds_what_layers_return() -> None:
     assert recorded(free, styles, (StyledConv,))["convs.3/"].abs().max() > 0.5
 
 
-def test_images_overshoot() -> None:
-    for kind in ANY:
-        made = network(kind(**SHAPE))
-        assert made(5 * numbers(8, 6)).abs().max() > 1
+@pytest.mark.parametrize("kind", ANY)
+def test_images_overshoot(kind: type[StyleNetwork.Config]) -> None:
+    assert network(kind(**SHAPE))(5 * numbers(8, 6)).abs().max() > 1
 
 
 def test_the_published_shapes_have_the_published_sizes() -> None:

@@ -20,7 +20,10 @@ PAIRS = list(itertools.combinations_with_replacement(SPACES, 2))
 SHAPES = {"Z": (3, 6), "W": (3, 6), "W+": (3, 6, 6), "W++": (3, 24, 6)}
 
 
-KINDS = [StyleGenerator.Config, StyleGAN1.Config, StyleGAN2.Config]
+KINDS = [
+    pytest.param(config, id=config.__qualname__.removesuffix(".Config"))
+    for config in (StyleGenerator.Config, StyleGAN1.Config, StyleGAN2.Config)
+]
 
 
 def style_prior(
@@ -97,7 +100,7 @@ def test_the_mean_style_is_the_mean_of_many() -> None:
     assert not mean.requires_grad
 
 
-@pytest.mark.parametrize("kind", [StyleGAN1.Config, StyleGAN2.Config])
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_a_mean_that_came_with_the_weights_is_the_mean_style(
     kind: type[StyleNetwork.Config],
 ) -> None:

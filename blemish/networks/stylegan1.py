@@ -139,7 +139,8 @@ class StyledLayer(nn.Module):
         # One vector goes the way of many, so that both give the same numbers.
         styles = self.style(w[:, None] if w.ndim == 2 else w.repeat(1, 2, 1))
         s, t = styles[:, :, None, None].chunk(2, dim=1)
-        return x * (1 + s) + t
+        y: Tensor = x * (1 + s) + t
+        return y
 
 
 class Colour(nn.Module):

@@ -100,6 +100,9 @@ class Converted:
     notes: tuple[str, ...]
 
 
+_WHOLE = "give a whole checkpoint, or the other file of the two with --mapping"
+
+
 def apply_layout(checkpoint: Checkpoint, layout: Layout) -> Converted:
     """Makes the network of a file.
 
@@ -111,8 +114,7 @@ def apply_layout(checkpoint: Checkpoint, layout: Layout) -> Converted:
         ValueError: If a tensor is missing, is left over, or does not fit; if the file's network is of another kind.
     """
     config = layout.read(checkpoint)
-    with torch.device("meta"):
-        network = config.build()
+    network = config.build()
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     entries = [entry for entry in layout.entries(config) if entry.ours in expected]
     left_out = {**checkpoint.left_out, **_left_over(checkpoint, layout, entries)}
@@ -120,14 +122,13 @@ def apply_layout(checkpoint: Checkpoint, layout: Layout) -> Converted:
     for entry in _present(checkpoint, entries):
         turned = _turned(checkpoint, entry.theirs, entry.turn)
         _check(checkpoint, entry, turned, expected[entry.ours])
-        # A copy: tensors of a file may share their storage, and save_file takes no such.
-        tensors[entry.ours] = turned.to(torch.float32, copy=True).contiguous()
+        tensors[entry.ours] = turned.to(torch.float32)
     used = len(tensors)
     drawn = {name: shape for name, shape in expected.items() if name not in tensors}
     tensors.update(_draw(drawn))
-    network.load_state_dict(tensors, assign=True)
+    network.load_state_dict(tensors)
     notes = (f"{checkpoint.source} has no maps of noise: they were drawn",) if drawn else ()
-    return Converted(network.requires_grad_(True).eval(), layout.name, used, left_out, notes)
+    return Converted(network.eval(), layout.name, used, left_out, notes)
 
 
 def shape_of(
@@ -145,7 +146,7 @@ def shape_of(
         ValueError: If it is absent, or has another number of dimensions.
     """
     if name not in checkpoint.tensors:
-        raise ValueError(f"{checkpoint.source} lacks {name!r}; give a whole checkpoint")
+        raise ValueError(f"{checkpoint.source} lacks {name!r}; {_WHOLE}")
     turned = _turned(checkpoint, name, turn)
     if turned.ndim != dimensions:
         raise ValueError(_misshaped(checkpoint, name, f"no tensor of {dimensions} dimensions"))
@@ -164,7 +165,7 @@ def count(checkpoint: Checkpoint, name: Callable[[int], str]) -> int:
     """
     found = next(i for i in itertools.count() if name(i) not in checkpoint.tensors)
     if not found:
-        raise ValueError(f"{checkpoint.source} lacks {name(0)!r}; give a whole checkpoint")
+        raise ValueError(f"{checkpoint.source} lacks {name(0)!r}; {_WHOLE}")
     return found
 
 
@@ -202,7 +203,7 @@ def _present(checkpoint: Checkpoint, entries: list[Entry]) -> list[Entry]:
     maps = [entry for entry in entries if entry.noise]
     if missing and missing != maps:
         raise ValueError(
-            f"{checkpoint.source} lacks {first_of(entry.theirs for entry in missing)}; give a whole checkpoint"
+            f"{checkpoint.source} lacks {first_of(entry.theirs for entry in missing)}; {_WHOLE}"
         )
     return [entry for entry in entries if entry not in missing]
 

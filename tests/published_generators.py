@@ -309,7 +309,7 @@ def first_tensors():
         shapes |= {f"{path}.{conv}.bias".replace("..", "."): (C,)}
         epilogue = f"{path}.epi{i % 2 + 1}"
         shapes |= {
-            f"{epilogue}.top_epi.noise.weight": (C,),
+            f"{epilogue}.noise.weight": (C,),
             f"{epilogue}.style_mod.lin.bias": (2 * C,),
         }
         shapes |= {f"{epilogue}.style_mod.lin.weight": (2 * C, D)}
@@ -339,7 +339,7 @@ def to_variables(t, noise):
             held[f"{name}/weight"] = t[f"{path}.{conv}.weight"].permute(2, 3, 1, 0)
         held[f"{name}/bias"] = t[f"{path}.{conv}.bias".replace("..", ".")]
         epilogue = f"{path}.epi{i % 2 + 1}"
-        held[f"{name}/Noise/weight"] = t[f"{epilogue}.top_epi.noise.weight"]
+        held[f"{name}/Noise/weight"] = t[f"{epilogue}.noise.weight"]
         held[f"{name}/StyleMod/weight"] = t[f"{epilogue}.style_mod.lin.weight"].T
         held[f"{name}/StyleMod/bias"] = t[f"{epilogue}.style_mod.lin.bias"]
         held[f"noise{i}"] = noise[i][None, None]
@@ -364,7 +364,7 @@ def first_image(t, ws, noise):
             if "up" in conv:
                 x = filtered(F.pad(x, (1, 1, 1, 1)), (1, 2, 1))
         bias, epilogue = t[f"{path}.{conv}.bias".replace("..", ".")], f"{path}.epi{i % 2 + 1}"
-        x = x + t[f"{epilogue}.top_epi.noise.weight"][:, None, None] * noise[i].double()
+        x = x + t[f"{epilogue}.noise.weight"][:, None, None] * noise[i].double()
         x = x + bias[:, None, None]
         x = torch.where(x > 0, x, 0.2 * x)
         x = x - x.mean(dim=(1, 2), keepdim=True)

@@ -79,7 +79,9 @@ def read_files(source: Path, mapping: Path | None = None) -> Checkpoint:
 
 
 def _whole_name(name: str) -> str:
-    """Returns the name that a tensor of the ports to PyTorch has beside those of the other network."""
+    """Returns one name for what the ports to PyTorch call differently: with its network's, and noise in one place."""
     if re.match(r"dense\d+\.", name):
-        return f"g_mapping.{name}"
-    return f"g_synthesis.{name}" if re.match(r"(blocks\.\d+x\d+|torgb)\.", name) else name
+        name = f"g_mapping.{name}"
+    elif re.match(r"(blocks\.\d+x\d+|torgb)\.", name):
+        name = f"g_synthesis.{name}"
+    return re.sub(r"^(g_synthesis\..*)\.top_epi\.noise\.", r"\1.noise.", name)

@@ -13,7 +13,7 @@ layers.0            synthesis/4x4/Const                       g_synthesis.blocks
 layers.2k           synthesis/{S}x{S}/Conv0_up                as the convolution, .epi1
 layers.(2k+1)       synthesis/{S}x{S}/Conv1                   as the convolution, .epi2
 .bias               /bias                                     the convolution's .bias
-.strength           /Noise/weight                             .top_epi.noise.weight
+.strength           /Noise/weight                             .noise.weight, or .top_epi.noise.weight
 .noise              synthesis/noise{i}                        none: drawn for each picture
 .style              /StyleMod; weights transposed             .style_mod.lin
 colour              synthesis/ToRGB_lod0                      g_synthesis.torgb
@@ -21,7 +21,8 @@ colour              synthesis/ToRGB_lod0                      g_synthesis.torgb
 
 with the side :math:`S = 4 \cdot 2^k`. Filters of TensorFlow are stored as (3, 3, C, O); none is turned, not even where the
 convolution doubles a side: there the first StyleGAN's program turns nothing. PULSE publishes the mapping network and the
-synthesis network in files of their own, without the first part of the names.
+synthesis network in files of their own, without the first part of the names. The ports add 1e-5 to a channel's variance where the
+original adds 1e-8, which shows where a channel is almost flat; the network converted does as the original.
 
 References:
     | A Style-Based Generator Architecture for Generative Adversarial Networks (Karras et al., 2019)
@@ -171,8 +172,8 @@ def _port_layer(i: int) -> dict[str, str]:
     path = f"g_synthesis.blocks.{side}x{side}.epi{i % 2 + 1}"
     return {
         "bias": f"{_port_conv(i)}.bias",
-        "strength": f"{path}.top_epi.noise.weight",
-        "noise": f"{path}.top_epi.noise.noise",
+        "strength": f"{path}.noise.weight",
+        "noise": f"{path}.noise.noise",
         "style.weight": f"{path}.style_mod.lin.weight",
         "style.bias": f"{path}.style_mod.lin.bias",
     }

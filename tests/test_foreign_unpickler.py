@@ -235,6 +235,13 @@ def test_doors_are_shut(name):
         read_pickle(data)
 
 
+def test_names_do_not_steer_the_terminal():
+    with pytest.raises(RefusedPickle) as error:
+        read_pickle(stacked("os", "\x1b[2Jsystem\n"))
+    assert str(error.value).isprintable()
+    assert r"os.\x1b[2Jsystem\n" in str(error.value)
+
+
 def test_registered_extensions_stay_outside():
     copyreg.add_extension("posix", "getpid", 0x77)
     try:
@@ -322,6 +329,13 @@ def test_files_cannot_multiply():
             read_pickle(opening + (2**40).to_bytes(8, "little") + b"abc.")
     with pytest.raises(ValueError, match="as a key"):
         read_pickle(b")\x85" * 50_000 + b"I1\n\x86\x940}h\x00I1\ns.")
+
+
+def test_programs_are_limited(monkeypatch):
+    monkeypatch.setattr(unpickler, "MOST_OPERATIONS", 100)
+    assert read_pickle(b"]" * 99 + b".") == []
+    with pytest.raises(RefusedPickle, match="more than 100 operations"):
+        read_pickle(b"]" * 101 + b".")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import artefacts
 from ..foreign.published import convert, read_files
+from ..foreign.records import readable
 from ..networks import StyleNetwork
 from ..priors import StylePrior
 from ..training.progress import waiting
@@ -93,7 +94,7 @@ def _counted(left_out: dict[str, str]) -> str:
     """Returns what is left out, by reason: one name each, or a number of them."""
     reasons: dict[str, list[str]] = {}
     for name, reason in left_out.items():
-        reasons.setdefault(reason, []).append(name)
+        reasons.setdefault(reason, []).append(readable(name))
     parts = (
         f"{names[0]} ({reason})" if len(names) == 1 else f"{len(names)} like {names[0]} ({reason})"
         for reason, names in reasons.items()

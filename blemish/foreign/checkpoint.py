@@ -29,7 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .records import ADVICE, Array, Module, Network, RefusedPickle, reason_of
+from .records import ADVICE, Array, Module, Network, RefusedPickle, readable, reason_of
 from .unpickler import read_pickle
 
 __all__ = ["Checkpoint", "Container", "read_checkpoint"]
@@ -142,12 +142,12 @@ def _walk(network: Module) -> Iterator[tuple[str, Any]]:
         held = {**_table(module, "_parameters"), **_table(module, "_buffers")}
         for name, value in held.items():
             if value is not None and not isinstance(value, Tensor):
-                raise ValueError(f"its {prefix}{name} is no tensor")
+                raise ValueError(f"its {readable(prefix + name)} is no tensor")
             if value is not None:
                 yield f"{prefix}{name}", value
         for name, inner in reversed(_table(module, "_modules").items()):
             if inner is not None and not isinstance(inner, Module):
-                raise ValueError(f"its {prefix}{name} is no module")
+                raise ValueError(f"its {readable(prefix + name)} is no module")
             if inner is not None:
                 waiting.append((f"{prefix}{name}.", inner))
 
@@ -172,7 +172,7 @@ def _attributes(state: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _table(module: Module, name: str) -> dict[str, Any]:
     table = module.state.get(name)
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        raise ValueError(f"its module {module.kind} has no {name}")
+        raise ValueError(f"its module {readable(module.kind)} has no {name}")
     return table
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Network",
     "RefusedPickle",
     "as_key",
+    "readable",
     "reason_of",
     "shown",
 ]
@@ -275,9 +276,8 @@ def reason_of(error: BaseException) -> str:
     # Torch begins with advice to trust the file, which is not ours to give.
     text = re.sub(r"(?s)^Weights only load failed.*?\n\n+", "", text)
     first = text.strip().splitlines() or [type(error).__name__]
-    return (
-        first[0][:200].removeprefix("WeightsUnpickler error:").strip(" .") or type(error).__name__
-    )
+    text = readable(first[0], 200).removeprefix("WeightsUnpickler error:").strip(" .")
+    return text or type(error).__name__
 
 
 def as_key(value: Any) -> Any:
@@ -298,6 +298,12 @@ def _are_sizes(values: Any) -> bool:
         and len(values) <= 40
         and all(type(value) is int and 0 <= value < 2**48 for value in values)
     )
+
+
+def readable(text: str, most: int = 100) -> str:
+    """Returns a text of a file as a terminal may show it: what would steer the terminal is written as codes."""
+    short = text[:most]
+    return short if short.isprintable() else ascii(short)
 
 
 def shown(value: Any) -> str:

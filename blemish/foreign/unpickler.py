@@ -18,8 +18,8 @@ So what comes out consists of numbers, strings, bytes, lists, tuples, dictionari
 :mod:`~blemish.foreign.records`. Tensors lie in bytes that torch wrote; these go through torch's own restricted reader, which
 has a list of its own.
 
-*Size.* No operation allots memory by a number alone, and what calls may copy is counted, so that a file takes no more memory
-than a small multiple of its own size.
+*Size.* No operation allots memory by a number alone, what calls may copy is counted, and so are operations: a file takes no
+more memory than a small multiple of its own size, and some hundred bytes for each operation.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from .records import (
     Network,
     RefusedPickle,
     as_key,
+    readable,
     reason_of,
     shown,
 )
 
 __all__ = ["Array", "Module", "Name", "Network", "RefusedPickle", "read_pickle"]
 
-MOST_OPERATIONS = 20_000_000
-"""How long a pickle's program may be; published ones have less than a hundredth of it."""
+MOST_OPERATIONS = 2_000_000
+"""How long a pickle's program may be; published ones have less than a tenth of it."""
 
 
 _COPIED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -144,7 +145,8 @@ class _Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("it names an object by what is no string")
         if (module, name) not in ALLOWED:
-            raise RefusedPickle(f"it asks for {module}.{name}, which no checkpoint needs; {ADVICE}")
+            asked = readable(f"{module}.{name}")
+            raise RefusedPickle(f"it asks for {asked}, which no checkpoint needs; {ADVICE}")
         self.push(Name(module, name))
 
     def make(self) -> None:

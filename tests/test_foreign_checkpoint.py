@@ -249,6 +249,31 @@ def test_truncated_files_are_told(tmp_path, kind):
             read_checkpoint(path)
 
 
+@pytest.mark.parametrize("kind", ["modules", "variables", "torch"])
+def test_any_damage_to_a_file_is_told_or_harmless(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "modules":
+        write_modules(tree(TENSORS, BUFFERS), path)
+    elif kind == "variables":
+        write_variables({"": {"a": np.ones(9, "f4"), "b": np.float32(1)}}, path)
+    else:
+        saved({"g_ema": TENSORS, "args": argparse.Namespace(size=8)}, path)
+    whole, generator = path.read_bytes(), np.random.default_rng(0)
+    told = []
+    for _ in range(80):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        # Mostly the program and not the numbers, which may be anything.
+        places = generator.integers(len(whole) if kind == "torch" else 2000, size=3) % len(whole)
+        damaged[places] = generator.integers(256, size=3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            told.append(str(error))
+    assert len(told) > 10
+    assert all(map(str.isprintable, told))
+
+
 def test_files_are_limited(tmp_path):
     path = saved(TENSORS, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="more than the 100 that are read"):

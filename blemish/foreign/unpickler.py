@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import mmap
 import pickletools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import IO, Any, cast
 
 from .records import (
@@ -61,6 +62,15 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.budget = budget
+
+    def run(self, program: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> None:
+        """Carries out operations until one says that the program ends."""
+        for count, (operation, argument, _) in enumerate(program):
+            if operation.name == "STOP":
+                return
+            if count == MOST_OPERATIONS:
+                raise RefusedPickle(f"it has more than {MOST_OPERATIONS} operations; {ADVICE}")
+            self.carry_out(operation.name, argument)
 
     def carry_out(self, operation: str, argument: Any) -> None:
         """Carries out one operation.
@@ -247,14 +257,12 @@ def read_pickle(data: bytes | mmap.mmap) -> Any:
     machine = _Machine(budget=8 * len(data) + 1_000_000)
     program = pickletools.genops(cast(IO[bytes], data))
     try:
-        for count, (operation, argument, _) in enumerate(program):
-            if operation.name == "STOP":
-                break
-            if count == MOST_OPERATIONS:
-                raise RefusedPickle(f"it has more than {MOST_OPERATIONS} operations; {ADVICE}")
-            machine.carry_out(operation.name, argument)
+        with warnings.catch_warnings():
+            # Old forms of strings make it warn of what is a broken file.
+            warnings.filterwarnings("error", module="pickletools")
+            machine.run(program)
         return machine.pop()
     except RefusedPickle:
         raise
-    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError, Warning) as error:
         raise ValueError(f"it is a broken pickle ({reason_of(error)}); copy it again") from None

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ _VERBS = {
 }
 
 
-def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> Path:
+def save(
+    part: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    card: str = "",
+    origin: Mapping[str, str] | None = None,
+) -> Path:
     """Writes a part to a folder; the folder is whole or is not there.
 
     An artefact that is replaced is renamed first and removed last: after a crash in between, the old one or the new one is
@@ -50,6 +57,7 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
         part: A degradation, a prior or a restorer.
         folder: Where to; an artefact that is there already is replaced.
         card: Prose for ``README.md``: where the part comes from.
+        origin: The same for programs, noted in ``config.json`` as it is; loading does not look at it.
 
     Raises:
         FileExistsError: If the folder exists and is no artefact.
@@ -65,7 +73,7 @@ def save(part: nn.Module, folder: str | os.PathLike[str], *, card: str = "") -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write(part, temporary, card)
+        _write(part, temporary, card, origin)
         temporary.chmod(0o755)
         _replace(folder, temporary)
     except BaseException:
@@ -142,7 +150,7 @@ def _replace(folder: Path, new: Path) -> None:
     shutil.rmtree(old)
 
 
-def _write(part: nn.Module, folder: Path, card: str) -> None:
+def _write(part: nn.Module, folder: Path, card: str, origin: Mapping[str, str] | None) -> None:
     weights = folder / "model.safetensors"
     save_file(
         {name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}, weights
@@ -151,6 +159,8 @@ def _write(part: nn.Module, folder: Path, card: str) -> None:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     role = _role(config["type"])
     document = {"format": FORMAT, "part": role, "sha256": digest, "config": config}
+    if origin is not None:
+        document["origin"] = dict(origin)
     (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n")
     (folder / "README.md").write_text(_card(role, config["type"], digest, card))
 

@@ -261,6 +261,34 @@ for verb in (
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A published checkpoint: a .pkl or .pt file.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder written.")],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of the mapping network, where it was published apart.", metavar="FILE"
+        ),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(help="The licence of the weights, to be noted.", metavar="TEXT")
+    ] = "unknown",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the prior that is in TARGET.")
+    ] = False,
+) -> Any:
+    """Make a prior of a published StyleGAN or StyleGAN2; nothing that stands in its file is run.
+
+    Example: blemish convert ffhq.pkl priors/ffhq --licence CC-BY-NC-SA-4.0
+    """
+    return run_verb(
+        "convert", source, target, mapping=mapping, licence=licence, overwrite=overwrite
+    )
+
+
+@app.command()
 def inspect(
     what: Annotated[
         str,

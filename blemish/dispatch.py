@@ -20,6 +20,7 @@ COMMANDS = {
     "invert": "invert",
     "encode": "encode",
     "transfer": "transfer",
+    "convert": "convert",
     "inspect": "inspect",
     "report": "report",
     "evaluate": "evaluate",

@@ -37,6 +37,7 @@ LEVELS = {
     "runs": 7.5,  # a run's folder: started from a recipe, read back by the commands
     "restoration": 7.6,  # an estimate, then a run
     "bench": 7.7,  # many runs
+    "foreign": 7.8,  # files that other programs wrote
     "commands": 8,
     "options": 8.5,
     "dispatch": 8.5,
@@ -52,6 +53,9 @@ DYNAMIC = ("__init__", "dispatch", "commands.doctor")
 LONGEST_FILE = 600
 ALONE = {"metrics.classes": "torchmetrics"}
 """Files that are shells over a heavy library: they import it at module level, and nobody imports them."""
+
+UNPICKLERS = ("data.cifar",)
+"""The files that may build on Python's reader of pickles, with a list of stand-ins for all that a pickle may name."""
 
 PLOTTING = ("matplotlib", "seaborn", "plotly", "bokeh", "pandas", "cv2", "timm", "torch_fidelity")
 
@@ -218,6 +222,23 @@ def imports_of_shells(modules: dict[str, Module]) -> Iterator[str]:
                 yield f"{module.name}:{found.line} imports {found.target}, and with it {ALONE[found.target]}"
 
 
+def unpickling(modules: dict[str, Module]) -> Iterator[str]:
+    """Finds what may run a pickle's code: Python's readers but for the one that allows records alone, and careless loads."""
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if name in ("pickle.load", "pickle.loads") or (
+                name.endswith(".Unpickler") and module.name not in UNPICKLERS
+            ):
+                yield f"{module.name} uses {name}: nothing is unpickled"
+            if not isinstance(node, ast.Call):
+                continue
+            function, options = ast.unparse(node.func), [*map(ast.unparse, node.keywords)]
+            careless = function == "torch.load" and "weights_only=True" not in options
+            if careless or "allow_pickle=True" in options:
+                yield f"{module.name}:{node.lineno} lets {function} unpickle"
+
+
 def cycles(modules: dict[str, Module]) -> Iterator[str]:
     edges = {
         name: sorted({i.target for i in module.imports if i.internal and i.target != name})
@@ -261,6 +282,7 @@ RULES = (
     nested_imports,
     heavy_imports,
     imports_of_shells,
+    unpickling,
     cycles,
     unfinished_files,
 )
@@ -329,6 +351,19 @@ BAD = {
     "shell imported": (imports_of_shells, "systems/base.py", "from ..metrics import classes"),
     "name of a shell": (imports_of_shells, "systems/base.py", "from ..metrics.classes import PSNR"),
     "heavy in a class": (heavy_imports, "data/base.py", "class A:\n    import lightning"),
+    "unpickled": (unpickling, "data/base.py", "import pickle\npickle.load(f)"),
+    "reader": (unpickling, "data/base.py", "import pickle\nclass A(pickle.Unpickler): ..."),
+    "careless torch": (unpickling, "data/base.py", "import torch\ntorch.load(f)"),
+    "trusting torch": (
+        unpickling,
+        "data/base.py",
+        "import torch\ntorch.load(f, weights_only=False)",
+    ),
+    "careless numpy": (
+        unpickling,
+        "data/base.py",
+        "import numpy as np\nnp.load(f, allow_pickle=True)",
+    ),
     "cycle of two": (cycles, "data/base.py", "from .idx import f"),
     "cycle by package": (cycles, "data/__init__.py", "from .base import f\nfrom .other import f"),
     "no docstring": (unfinished_files, "data/base.py", None),

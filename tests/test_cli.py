@@ -31,6 +31,7 @@ COMPLETE = {
     "invert": ["in", "out", "--prior", "p", "--degradation", "task:N-M", "--seed", "3"],
     "encode": ["r", "in", "c", "--json", "f"],
     "transfer": ["r", "in", "out", "--reference", "y", "--global-only", "--seed", "3"],
+    "convert": ["a.pkl", "out", "--licence", "MIT"],
     "inspect": ["r", "--out", "x", "--seed", "3", "--count", "9", "--skip-bad", "--against", "o"],
     "report": ["r", "--out", "x.html"],
     "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],

@@ -50,7 +50,9 @@ from blemish.degradations import (
     KernelLaw,
     LearnedBlur,
     LearnedJPEG,
+    LearnedLikelihood,
     LearnedNoise,
+    Likelihood,
     Linear,
     Local,
     MixtureLaw,
@@ -70,13 +72,16 @@ from blemish.degradations import (
     UniversalDegradation,
     approximation,
     is_differentiable,
+    is_likelihood,
+    plain,
     setting,
     simulator,
     task,
 )
 from blemish.degradations.compose import NoParams
 from blemish.functional.random import Randomness, Shard, generator_for, generators_for, rand, randn
-from blemish.networks import Redegrader, ResNetGenerator
+from blemish.functional.stages import to_8_bits
+from blemish.networks import ConditionalPixelCNN, Redegrader, ResNetGenerator
 from blemish.types import Params, Shape
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -134,6 +139,13 @@ def _coded() -> Coded:
     return Coded(d, d.sample((1, 3, 20, 24), generator=generator_for("code")))
 
 
+def _likelihood() -> LearnedLikelihood:
+    network = ConditionalPixelCNN.Config(
+        width=3, blocks=1, components=2, residual=True, encoder=1, phases=8
+    )
+    return LearnedLikelihood.Config(network=network).build()
+
+
 def _neural(*, slope: float = 0.1, joint: bool = False, **changes: Any) -> NeuralDegradation:
     radii = Radii(kernel=0.1, slope=slope, noise=0.05, joint=joint)
     return NeuralDegradation.Config(
@@ -169,6 +181,7 @@ MATRIX: dict[str, Case] = {
     "local": Case(Local),
     "local-drop": Case(Local.Config(kinds=("drop",)).build),
     "gaussian-noise": Case(lambda: GaussianNoise((0.0, 0.1)), smooth=("x", "sigma", "eps")),
+    "gaussian-noise-known": Case(lambda: GaussianNoise((0.1, 0.1)), smooth=("x", "eps")),
     "read-shot": Case(ReadShotNoise, smooth=("sigma_read", "sigma_shot", "eps_shot")),
     "read-shot-gradient": Case(
         lambda: ReadShotNoise(signal_gradient=True),
@@ -243,6 +256,7 @@ MATRIX: dict[str, Case] = {
     "universal": Case(_universal, channels=(3,)),
     "universal-homogeneous": Case(lambda: _universal(local=0), channels=(3,)),
     "universal-coded": Case(_coded, channels=(3,), saved=False),
+    "likelihood": Case(_likelihood, channels=(3,)),
     "imaging": Case(Imaging),
     "imaging-file": Case(Imaging.Config(codec="file").build),
     "imaging-local": Case(Imaging.Config(local=0.6, rounds=2, strength=0.5).build),
@@ -252,6 +266,9 @@ MATRIX: dict[str, Case] = {
     "simulator-M": Case(lambda: simulator("M")),
     "task-N-L": Case(lambda: task("N-L")),
     "task-UNAP": Case(lambda: task("UNAP")),
+    "plain": Case(lambda: plain("disk:1-2+noise:0.02-0.1")),
+    "plain-known": Case(lambda: plain("gaussian:1+noise:0.05")),
+    "plain-jpeg": Case(lambda: plain("jpeg:10-50")),
     "approximation-UNAP": Case(lambda: approximation(task("UNAP").config).build()),
 }
 
@@ -260,6 +277,7 @@ PLAIN = {
         "poisson",
         "poisson-dark",
         "posterise",
+        "plain-jpeg",
         "jpeg",
         "jpeg-444",
         "chain-real",
@@ -269,6 +287,7 @@ PLAIN = {
     *("partial-poisson", "partial-chain", "setting-N", "setting-P", "setting-ffhq/N"),
     *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3", "task-N-L", "task-UNAP"),
     *("bsrgan-1", "bsrgan-4", "real-esrgan-2", "real-esrgan-3"),
+    "likelihood",
     *("local", "local-drop", "imaging", "imaging-file", "imaging-local"),
 }
 """What is not differentiable."""
@@ -493,6 +512,43 @@ def test_some_degradations_are_linear() -> None:
         "strokes",
     } <= set(LINEAR)
     assert not set(LINEAR) & {"gaussian-noise", "jpeg", "read-shot"}
+
+
+# Likelihoods
+
+
+LIKELIHOODS = ("gaussian-noise-known", "likelihood", "plain-known")
+
+
+def test_types_tell_what_has_a_likelihood() -> None:
+    told = {name for name in MATRIX if is_likelihood(_make(name))}
+    assert told == set(LIKELIHOODS)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihoods_are_of_each_image_alone_and_have_gradients(name: str) -> None:
+    d, x = _make(name).eval(), _image(3).requires_grad_()
+    assert isinstance(d, Likelihood)
+    y = d.prepared(to_8_bits(_image(3).roll(1, 0)))
+    found = d.log_prob(y, x)
+    assert found.shape == (B,)
+    assert (found < 0).all()
+    order = torch.tensor([2, 0, 1])
+    assert_close(d.log_prob(y[order], x[order]), found[order])
+    (slope,) = torch.autograd.grad(found[1], x)
+    assert slope.isfinite().all()
+    of_each = slope.abs().flatten(1).sum(dim=1)
+    assert of_each[1] > 0
+    assert of_each[[0, 2]].sum() == 0
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@torch.no_grad()
+def test_what_was_drawn_is_likelier_than_what_was_not(name: str) -> None:
+    d, x, params = _case(name, 3)
+    assert isinstance(d, Likelihood)
+    y = d.prepared(to_8_bits(d.eval()(x, params)))
+    assert (d.log_prob(y, x) > d.log_prob(y, x.roll(1, 0))).all()
 
 
 # Parameters as values
@@ -728,7 +784,7 @@ def _concrete(cls: type) -> Iterator[type]:
 
 
 def test_every_degradation_is_in_the_matrix() -> None:
-    found = set(_concrete(Degradation)) - {Differentiable, Linear, Encoder}
+    found = set(_concrete(Degradation)) - {Differentiable, Encoder, Likelihood, Linear}
     assert {type(_make(name)) for name in MATRIX} == found
     assert {c.__name__ for c in found} - {"Coded", "Fixed"} == set(DEGRADATIONS)
 

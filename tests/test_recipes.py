@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from blemish.configuration import encode
 from blemish.degradations import (
+    JPEG,
     SETTINGS,
     Chain,
     ConstantBlur,
@@ -33,6 +34,8 @@ from blemish.networks import TwoHeads
 from blemish.priors import StylePrior
 from blemish.recipes import (
     HARDENING,
+    LIKELIHOOD,
+    LIKELIHOOD_SIZES,
     PRESETS,
     RECIPES,
     RESTORATION,
@@ -89,6 +92,16 @@ def test_a_run_survives_json(recipe: str, preset: str) -> None:
     if recipe in HARDENING:
         assert (run.data.setting, run.system.simulator) == (None, "setting:ffhq/N")
         assert run.data.size == SIZES[preset].crop
+        return
+    if recipe in LIKELIHOOD:
+        # It is the damage, or that of the observed images of pairs, whose blocks stay where they are.
+        pairs = recipe != "likelihood"
+        assert run.data.setting == ("ffhq/N" if pairs else None)
+        assert isinstance(run.system.damage, JPEG.Config) == pairs
+        assert run.data.keep_jpeg_grid == pairs
+        size = LIKELIHOOD_SIZES[preset]
+        assert (run.data.size, run.data.held_out) == (size.crop, size.kept[0])
+        assert run.system.degradation.network.residual == (preset != "paper")
         return
     if recipe in UNIVERSAL:
         # It is the damage, or that of the observed images of pairs.

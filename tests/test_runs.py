@@ -28,7 +28,7 @@ from blemish.commands import sample, train
 from blemish.data import Images, read_images
 from blemish.degradations import GaussianNoise, LearnedBlur, freeze, setting
 from blemish.functional.random import generator_for, rand
-from blemish.recipes import HARDENING, RECIPES, UNIVERSAL, configure, with_scale, with_simulator
+from blemish.recipes import DAMAGING, HARDENING, RECIPES, configure, with_scale, with_simulator
 from blemish.runs import Run, change, load, observed_images, start
 
 
@@ -117,7 +117,7 @@ def test_every_recipe_resumes_to_the_same_bits(recipe: str, tmp_path: Path) -> N
         parts["degradation"] = GaussianNoise((0.0, 0.1))
         whole = change(whole, {"data.size": "16", "data.shrink": "1"})
         whole = with_simulator(whole, parts["degradation"].config, "noise")
-    if recipe in UNIVERSAL:
+    if recipe in DAMAGING:
         whole = change(whole, {"data.size": "16"})
     if recipe in HARDENING:
         # The features of a perceptual loss need 32 pixels, and clean images have colours.

@@ -23,6 +23,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -89,10 +90,12 @@ class LearnedLikelihood(Likelihood[LikelihoodParams]):
     def forward(self, x: Tensor, params: LikelihoodParams) -> Tensor:
         """Draws damaged images of clean ones with shape (B, C, H, W), pixel by pixel; nothing has a gradient.
 
-        The time is that of H W small steps.
+        The time is that of H W small steps. They are taken in float64 where there is one: a last bit, which depends on
+        the batch, could else round a pixel to its neighbour, and all that follow would be others.
         """
-        own = next(self.parameters()).dtype
-        y = self.network.draw(2 * x.to(own) - 1, params.u.to(own))
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        network = copy.deepcopy(self.network).to(wide)
+        y = network.draw(2 * x.to(wide) - 1, params.u.to(wide))
         return ((y + 1) / 2).to(x.dtype)
 
     @torch.no_grad()

@@ -146,7 +146,7 @@ def search_for(
     Raises:
         ValueError: If something does not fit; the message says what.
     """
-    if method not in SEARCHES:
+    if method != "pulse" and method != "mmd":
         if settings:
             raise ValueError(f"--set {settings[0]}: only pulse and mmd have settings, not {method}")
         return inverter_for(method, prior, damage, steps=steps, restarts=restarts, seed=seed)

@@ -308,7 +308,8 @@ class LatentSearch(nn.Module):
             [self.prior.latents(len(y), generator=generator) for _ in range(layers)], dim=1
         )
         with torch.no_grad():
-            return self.prior.map(z.to(y).flatten(0, 1)).unflatten(0, z.shape[:2])
+            w = self.prior.map(z.to(y).flatten(0, 1))
+        return w.view(*z.shape[:2], -1)
 
     def _maps(self, y: Tensor, generator: Randomness) -> list[Tensor]:
         """Returns maps of noise to start from, if some move."""
@@ -349,7 +350,7 @@ def chunked(latents: Tensor) -> Tensor:
     """Returns styles as they are, and latents z, with shape (B, D), cut into chunks: (B, D / m, m)."""
     if latents.ndim == 3:
         return latents
-    return latents.unflatten(1, (-1, _chunk_length(latents.shape[1])))
+    return latents.view(len(latents), -1, _chunk_length(latents.shape[1]))
 
 
 def _chunk_length(length: int) -> int:

@@ -123,7 +123,8 @@ class Discrepancy:
 
     def __call__(self, candidate: Candidate) -> Tensor:
         """Returns the squared discrepancy, with shape (B,)."""
-        return self.mmd(candidate.chunks)
+        found: Tensor = self.mmd(candidate.chunks)
+        return found
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Bits:
     """
 
     observed: Tensor
-    likelihood: Likelihood
+    likelihood: Likelihood[Any]
     name: str = field(default="bits", init=False)
 
     def __call__(self, candidate: Candidate) -> Tensor:

@@ -196,7 +196,7 @@ def scored(result: Likelihoods, protocol: dict[str, Any]) -> Evaluation:
         Score("paired below unpaired (share)", result.told, higher=True),
         Score(f"by {CLEAR:g} bits/dim or more (share)", result.told_by(CLEAR), higher=True),
     ]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if result.mean("observed") < result.mean("paired"):
         notes = (
             "the observed image itself is a likelier condition than the clean one: a restoration needs a prior beside "

@@ -192,7 +192,7 @@ def judge_likelihood(
     with torch.enable_grad():
         rival = LogisticLaw.fitted(*(fitted_to or (y, x)))
     found: dict[str, list[Tensor]] = {name: [] for name in CONDITIONS}
-    for rows in torch.arange(len(y)).split(batch):
+    for rows in torch.split(torch.arange(len(y)), batch):
         seen, clean = y[rows], x[rows]
         logs = {
             "paired": likelihood.log_prob(seen, clean),

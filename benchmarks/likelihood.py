@@ -124,7 +124,7 @@ def judged(likelihood: Likelihood[Any], c: RunConfig, test: str) -> dict[str, An
 def guessed(likelihood: Likelihood[Any], y: Tensor, x: Tensor) -> float:
     """Returns the bits for each value, where all conditions are guesses."""
     guesses = damaged(GUESS, x, 3, rounded=False)
-    rows = zip(y.split(16), guesses.split(16), strict=True)
+    rows = zip(torch.split(y, 16), torch.split(guesses, 16), strict=True)
     found = [bits_per_dim(likelihood.log_prob(a, b), y.shape) for a, b in rows]
     return float(torch.cat(found).mean())
 

@@ -147,7 +147,7 @@ def test_a_run_ends_after_its_patience_and_keeps_the_best(
     assert _same(kept, ended.state.averages["degradation"].state_dict())
 
 
-@pytest.mark.parametrize("broken", [8, 16, 40, 64, 72, 88])
+@pytest.mark.parametrize("broken", [16, 40, 72])
 def test_a_broken_run_keeps_and_stops_as_an_unbroken_one(broken: int, tmp_path: Path) -> None:
     whole = _run(tmp_path / "whole", 2)
     begun = _run(tmp_path / "broken", 2, stop=_after(broken // 8))
@@ -233,6 +233,7 @@ def _likelihood(**changes: str) -> RunConfig:
         "training.checkpoint_every": "16",
         "system.lr": "0.05",
         "selection.patience": "1",
+        "data.held_out_crops": "2",
     }
     return change(configure("likelihood", "tiny"), {**base, **changes})
 
@@ -242,8 +243,8 @@ def test_a_likelihood_is_watched_and_resumes_to_the_same_bits(tmp_path: Path) ->
     start(_likelihood(), tmp_path / "broken", device="cpu", silent=True, stop=_after(3))
     start(_likelihood(), tmp_path / "broken", device="cpu", silent=True, resume=True)
     one, two = _kept(tmp_path / "whole"), _kept(tmp_path / "broken")
-    # Four crops of each of ten images.
-    assert one[0].held_out == 40
+    # Two crops of each of ten images; glyphs are larger than the crops.
+    assert one[0].held_out == 20
     assert one[0] == two[0]
     assert _same(one[1], two[1])
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "broken"))

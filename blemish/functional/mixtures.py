@@ -160,9 +160,10 @@ def _split(parameters: Tensor, channels: int, components: int, coupled: bool) ->
             f"coupled={coupled}, take {expected}"
         )
     of_each = expected // components
-    parts = parameters.unflatten(1, (of_each, components))
-    logits, means, log_scales, coefficients = parts.split(
-        [1, channels, channels, of_each - 1 - 2 * channels], dim=1
+    B, _, H, W = parameters.shape
+    parts = parameters.reshape(B, of_each, components, H, W)
+    logits, means, log_scales, coefficients = torch.split(
+        parts, [1, channels, channels, of_each - 1 - 2 * channels], dim=1
     )
     # A gradient that would raise a scale passes the floor; one that would lower it further moves nothing.
     return _Law(logits.squeeze(1), means, log_scales.clamp(min=FLOOR), coefficients)

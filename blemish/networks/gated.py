@@ -72,7 +72,8 @@ class NormedConv(nn.Module):
     def weight(self) -> Tensor:
         """The filters, with shape (outputs, inputs, kernel height, kernel width)."""
         v = self.direction
-        return v * (self.gain / v.flatten(1).norm(dim=1))[:, None, None, None]
+        length: Tensor = torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
+        return v * (self.gain.view(-1, 1, 1, 1) / length)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the filtered features, with shape (B, outputs, ., .)."""
@@ -113,7 +114,8 @@ class GatedBlock(nn.Module):
         if self.beside is not None and a is not None:
             inner = inner + self.beside(concat_elu(a))
         inner = dropout(concat_elu(inner))
-        value, gate = (self.conv2(inner)[..., :H, :W] + self.project(h)).chunk(2, dim=1)
+        both: Tensor = self.conv2(inner)[..., :H, :W] + self.project(h)
+        value, gate = both.chunk(2, dim=1)
         return f + value * torch.sigmoid(gate)
 
 
@@ -263,4 +265,4 @@ class Dropout:
 
 def concat_elu(f: Tensor) -> Tensor:
     """Returns elu([f, -f]), with twice the channels."""
-    return F.elu(torch.cat([f, -f], dim=1))
+    return F.elu(torch.cat([f, -f], dim=1), inplace=True)

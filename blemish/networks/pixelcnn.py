@@ -37,8 +37,9 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -292,13 +293,11 @@ class _Walk:
         (left, self.bias_left), head = fixed(network.first_left), fixed(network.head)
         self.upper_left, self.lower_left = left[:, :, :1], left[:, :, 1, 0].T
         self.head, self.head_bias = head[0].flatten(1).T, head[1]
+        pairs = cast(Iterable[GatedPair], network.blocks)
         self.blocks = [
-            (RowsAbove(pair.u, condition), PixelsBefore(pair.ul, condition))
-            for pair in network.blocks
+            (RowsAbove(pair.u, condition), PixelsBefore(pair.ul, condition)) for pair in pairs
         ]
-        self.project = [
-            (fixed(pair.u.project)[0], fixed(pair.ul.project)[0]) for pair in network.blocks
-        ]
+        self.project = [(fixed(pair.u.project)[0], fixed(pair.ul.project)[0]) for pair in pairs]
         self.radius = self.project[0][0].shape[2] // 2
         self.h = F.pad(network.encode(condition), (self.radius,) * 4)
 

@@ -112,6 +112,14 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def spread(values: list[float], digits: int = 2) -> str:
+    """Returns a mean, and the lowest and highest of several values."""
+    mean = sum(values) / len(values)
+    if len(values) == 1 or math.isclose(min(values), max(values)):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
 def show(out: Path, table: str) -> None:
     """Writes a table and prints it."""
     (out / "table.md").write_text(table)

@@ -32,7 +32,6 @@ another one, the model's transfer onto it, and the same damage put onto it in tr
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -247,7 +246,7 @@ def table(out: Path) -> str:
         found = cells[arm]
 
         def column(*keys: str, digits: int = 3, found: list[dict[str, Any]] = found) -> str:
-            return spread([value_at(d, keys) for d in found], digits)
+            return arms.spread([value_at(d, keys) for d in found], digits)
 
         rows.append(
             [
@@ -269,7 +268,7 @@ def table(out: Path) -> str:
                     column("probes", n, digits=2)
                     for n in ("noise_sigma", "blur_sigma", "brightness")
                 ),
-                spread([d["cpu_seconds"] / 60 for d in found], 0),
+                arms.spread([d["cpu_seconds"] / 60 for d in found], 0),
             ]
         )
     return arms.markdown(rows)
@@ -281,14 +280,6 @@ def value_at(document: dict[str, Any], keys: tuple[str, ...]) -> float:
     for key in keys:
         value = value[key]
     return float(value)
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Returns a mean, and the lowest and highest of several values."""
-    mean = sum(values) / len(values)
-    if len(values) == 1 or math.isclose(min(values), max(values)):
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
 
 def main() -> None:

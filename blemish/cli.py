@@ -42,6 +42,7 @@ from .options import (
     JsonFile,
     Label,
     Metrics,
+    Observed,
     OnlyModels,
     OnlySeeds,
     OnlySettings,
@@ -349,6 +350,7 @@ def evaluate(
     robustness: Robustness = False,
     restorer: Enlarger = None,
     scale: Factor = None,
+    observed: Observed = None,
 ) -> Any:
     """Measure how near a run's samples, or images, are to clean ones, and say how it was measured.
 
@@ -380,6 +382,7 @@ def evaluate(
         robustness=robustness,
         restorer=restorer,
         scale=scale,
+        observed=observed,
     )
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "JsonFile",
     "Label",
     "Metrics",
+    "Observed",
     "OnlyModels",
     "OnlySeeds",
     "OnlySettings",
@@ -168,6 +169,14 @@ Enlarger = Annotated[
         "--restorer",
         help="Of pairs: restore the images first by this run or restorer.",
         metavar="R",
+    ),
+]
+Observed = Annotated[
+    str | None,
+    typer.Option(
+        "--observed",
+        help="Of a likelihood: observed partners of the reference; default: the reference is damaged.",
+        metavar="SOURCE",
     ),
 ]
 Factor = Annotated[

@@ -44,6 +44,8 @@ from ..training.checkpoint import write_atomically
 from ..training.processes import find_device
 from ..training.progress import waiting
 from .aligned import aligned, enlarging
+from .likelihoods import evaluate as judge
+from .likelihoods import find_likelihood
 from .robustness import run as profile
 
 __all__ = ["run"]
@@ -82,11 +84,12 @@ def run(
     robustness: bool = False,
     restorer: str | None = None,
     scale: int | None = None,
+    observed: str | None = None,
 ) -> int:
     """Judges images against clean ones.
 
     Arguments:
-        what: A run, a prior, or a source of images, such as a folder of restored ones.
+        what: A run, a prior, a likelihood, or a source of images, such as a folder of restored ones.
         reference: Clean images; None where the metrics need none.
         pairs: Whether images have partners of the same names in the reference.
         metrics: Names joined by commas; None means those that need no weights.
@@ -105,6 +108,7 @@ def run(
         robustness: Whether ``what`` is a restorer, which is shown damage that it was not told of.
         restorer: Of pairs, what restores the images first: a run's folder or a restorer's.
         scale: Of pairs, how many times larger the reference is; without a restorer images are enlarged bicubically.
+        observed: Of a likelihood, the observed partners of the reference; None damages the reference.
 
     Returns:
         0.
@@ -125,6 +129,24 @@ def run(
             )
         pictures = read(reference, mixed=True, channels=3, limit=count)
         return profile(what, pictures, device=device, checkpoint=checkpoint, out=json)
+    likelihood = find_likelihood(what, checkpoint)
+    if likelihood is not None:
+        unused = pairs or metrics or weights or crop or restorer or scale
+        return judge(
+            likelihood,
+            None if unused else reference,
+            observed=observed,
+            count=count,
+            size=size,
+            seed=seed,
+            device=device,
+            out=json,
+            skip_bad=skip_bad,
+        )
+    if observed is not None:
+        raise ValueError(
+            f"--observed {observed} is for likelihoods, and {what} is none; leave it out"
+        )
     is_run = (Path(what) / "config.json").is_file()
     as_sets = reference is not None and not pairs
     if (restorer or scale) and not pairs:

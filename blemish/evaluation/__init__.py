@@ -9,6 +9,7 @@ from .codes import Entries, Traversal
 from .estimate import Estimate, estimate_damage
 from .findings import Drawn, Findings, inspect_degradation, noise_curve
 from .folder import QUANTITIES, FolderFindings, inspect_folder
+from .likelihoods import CONDITIONS, Likelihoods, LogisticLaw, judge_likelihood
 from .pages import (
     Column,
     check_replaceable,
@@ -36,7 +37,11 @@ from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
     "CLEAN",
+<<<<<<< HEAD
     "IMAGE_METRICS",
+=======
+    "CONDITIONS",
+>>>>>>> pir-c2
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",
@@ -53,6 +58,8 @@ __all__ = [
     "FolderFindings",
     "ImageSet",
     "Judges",
+    "Likelihoods",
+    "LogisticLaw",
     "Profile",
     "Record",
     "Score",
@@ -76,6 +83,7 @@ __all__ = [
     "inspect_degradation",
     "inspect_folder",
     "inspect_page",
+    "judge_likelihood",
     "most_changed",
     "noise_curve",
     "pair_scores",

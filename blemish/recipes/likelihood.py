@@ -93,11 +93,11 @@ LIKELIHOOD_SIZES: dict[str, LikelihoodSize] = {
         ),
         crop=32,
         batch=16,
-        iterations=6000,
+        iterations=4800,
         lr=1e-3,
         ema=0.999,
         patience=6,
-        reports=(100, 20, 10),
+        reports=(100, 16, 8),
     ),
     "paper": LikelihoodSize(
         network=ConditionalPixelCNN.Config(),

@@ -386,6 +386,9 @@ def evaluate(
     )
 
 
+app.command()(picture_verbs.compare)
+
+
 @app.command()
 def bench(
     name: Annotated[

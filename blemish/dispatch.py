@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "inspect",
     "report": "report",
     "evaluate": "evaluate",
+    "compare": "compare",
     "bench": "bench",
     "doctor": "doctor",
 }

@@ -278,7 +278,7 @@ InPlace = Annotated[
 Metrics = Annotated[
     str | None,
     typer.Option(
-        help="Of sets: fd,kid,prdc. Of pairs: psnr[-y],ssim[-y],ms-ssim[-y],lpips,dists,perceptual. Of images: niqe,rankiqa[-256][-median].",
+        help="Of sets: fd,kid,prdc; of pairs: psnr[-y],ssim[-y],ms-ssim[-y],lpips,dists,perceptual; of images: niqe,rankiqa[-256][-median]",
         metavar="NAMES",
     ),
 ]

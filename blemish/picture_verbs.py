@@ -24,7 +24,7 @@ from .options import (
     value,
 )
 
-__all__ = ["degrade", "encode", "invert", "restore", "transfer"]
+__all__ = ["compare", "degrade", "encode", "invert", "restore", "transfer"]
 
 
 def degrade(
@@ -263,4 +263,49 @@ def transfer(
         overwrite=overwrite,
         device=device,
         checkpoint=value(checkpoint),
+    )
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A folder of restored pictures.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, with the same names and sizes.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "--out", help="The page written.", metavar="FILE.html"),
+    ] = None,
+    choices: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What somebody chose on the page; give it once for each person.",
+            metavar="FILE.json",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="What both were made from; shown above them.", metavar="SOURCE"),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", help="The most pairs shown; default: 100.", min=1),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the order and the sides; default: 0.", metavar="S", min=0),
+    ] = None,
+    json: JsonFile = None,
+) -> Any:
+    """Ask people which of two restorations they prefer, without their knowing which is which.
+
+    Example: blemish compare ours/ theirs/ --output page.html
+    """
+    return run_verb(
+        "compare",
+        a,
+        b,
+        output=output,
+        choices=choices or [],
+        reference=reference,
+        count=count,
+        seed=seed,
+        json=json,
     )

@@ -34,6 +34,7 @@ COMPLETE = {
     "inspect": ["r", "--out", "x", "--seed", "3", "--count", "9", "--skip-bad", "--against", "o"],
     "report": ["r", "--out", "x.html"],
     "evaluate": ["r", "--reference", "x", "--weights", "niqe=f", "--seed", "3"],
+    "compare": ["a", "b", "--output", "x.html", "--seed", "3"],
     "bench": ["smoke", "--out", "x", "--shard", "1/2"],
     "doctor": ["--json"],
 }

@@ -169,6 +169,16 @@ def test_a_single_style_seeks_the_mode() -> None:
     assert values[0] < values[1] < values[2]
 
 
+@pytest.mark.parametrize("unbiased", [False, True], ids=["V", "U"])
+def test_blocks_of_draws_change_nothing(unbiased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = draws(11, 4)
+    whole = MMD(s, [2.0], unbiased=unbiased).within
+    monkeypatch.setattr("blemish.losses.mmd._ENOUGH", 4)
+    assert MMD(s, [2.0], unbiased=unbiased).within == pytest.approx(whole, rel=1e-14)
+    # The median is that of the first ones.
+    assert MMD.of(s).gammas == MMD.of(s[:4]).gammas
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 11, 12])
 def test_chunks_change_nothing(chunk: int) -> None:
     w, s = draws(2, 3, 4).requires_grad_(), draws(11, 4)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from blemish.metrics import (
     LPIPSNetwork,
     Moments,
     NIQEModel,
+    RankIQANetwork,
     dists,
     frechet,
     kid,
@@ -29,6 +30,8 @@ from blemish.metrics import (
     niqe,
     pixels,
     psnr,
+    rank_title,
+    rankiqa,
     ssim,
 )
 from blemish.metrics.classes import (
@@ -41,6 +44,7 @@ from blemish.metrics.classes import (
     FrechetDistance,
     KernelDistance,
     Manifold,
+    RankIQA,
 )
 from blemish.networks import VGG16
 
@@ -388,3 +392,29 @@ def test_judges_refuse_what_is_no_image(name: str) -> None:
         metric.update(*torch.full((sides, 2, 3, 24, 24), torch.nan))
     with pytest.raises(ValueError, match="saw 0 images; it needs at least 1"):
         metric.compute()
+
+
+def made_rankiqa() -> RankIQANetwork:
+    torch.manual_seed(0)
+    layers = [nn.Linear(49 * WIDTHS[-1], 3), nn.Linear(3, 3), nn.Linear(3, 1)]
+    return RankIQANetwork(VGG16(WIDTHS), layers)
+
+
+@pytest.mark.parametrize(("resize", "statistic"), [(None, "mean"), (240, "median")])
+def test_rankiqa_averages_a_statistic_over_images(
+    resize: int | None, statistic: Literal["mean", "median"]
+) -> None:
+    network = made_rankiqa()
+    one = RankIQA(network, resize=resize, statistic=statistic, crops=3, seed=5)
+    batches = [torch.rand(n, 3, 230, 226, generator=generator_for(n)) for n in (1, 2)]
+    for batch in batches:
+        one.update(batch)
+    scores = [rankiqa(batch, network, resize=resize, crops=3, seed=5) for batch in batches]
+    expected = torch.cat([getattr(score, statistic) for score in scores]).mean()
+    assert float(one.compute()) == pytest.approx(float(expected), rel=1e-6)
+    assert one.title == rank_title("RankIQA-like", resize, statistic)
+    assert one.higher_is_better is False
+    with pytest.raises(ValueError, match="1 of 1 images are not finite"):
+        one.update(torch.full((1, 3, 224, 224), torch.nan))
+    with pytest.raises(ValueError, match="statistic='mode' is not known"):
+        RankIQA(network, statistic="mode")  # type: ignore[arg-type]

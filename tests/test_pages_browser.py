@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -24,16 +25,22 @@ from blemish.commands import inspect, report
 from blemish.degradations import Imaging, setting
 from blemish.evaluation import (
     BeforeAfter,
+    BlindPair,
     Column,
+    Trial,
     before_after_page,
+    blind_page,
+    blind_pair,
     codes_page,
     comparison_page,
     folder_page,
     inspect_codes,
     inspect_degradation,
     inspect_folder,
+    read_choices,
     show,
 )
+from blemish.functional.random import generator_for, rand
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -124,7 +131,15 @@ def visit(text: str, folder: Path) -> Visit:
     return Visit(console, requests, done.stdout)
 
 
-PAGES = ("report", "inspect", "codes", "folder", "comparison", "before-after")
+def blind(i: int) -> BlindPair:
+    a, b, before = (
+        (rand((3, *size), generator_for("blind", i, *size)) * 255).to(torch.uint8)
+        for size in ((90, 250), (90, 250), (9, 25))
+    )
+    return blind_pair(Trial(i, i % 2 == 0), a, 255 - b, before)
+
+
+PAGES = ("report", "inspect", "codes", "folder", "comparison", "before-after", "blind")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +157,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     damage = Imaging(Imaging.Config(strength=0.5, local=0.5))
     codes = inspect_codes(make_model(bend=30.0), damage, count=3)
     return {
+        "blind": blind_page([blind(i) for i in range(5)], seed=3),
         "codes": codes_page(codes, title="Title"),
         "report": (run / "report.html").read_text(),
         "inspect": (folder / "inspect" / "index.html").read_text(),
@@ -158,7 +174,7 @@ def test_page_in_a_browser(name: str, pages: dict[str, str], tmp_path: Path) -> 
     assert found.requests == []
     used = re.findall(r'data-used="([^"]*)"', found.document)
     assert len(used) == pages[name].count("data-chart=")
-    assert (not used) == (name == "before-after")
+    assert (not used) == (name in ("before-after", "blind"))
     assert set(used) <= {"yes"}
     assert 'data-broken="0"' in found.document
     if name == "report":
@@ -177,6 +193,68 @@ def test_page_fits_a_phone(name: str, pages: dict[str, str], tmp_path: Path) -> 
     assert widths is not None
     assert 300 < int(widths[2]) <= 360
     assert int(widths[1]) <= int(widths[2])
+
+
+# Presses keys and buttons; says what is shown after each.
+CHOOSE = """
+<script>
+const seen = [];
+const look = () => {
+  const open = [...document.querySelectorAll(".trial")].findIndex((trial) => !trial.hidden);
+  const done = !document.querySelector(".done").hidden;
+  seen.push(`${open}${done ? "d" : ""}:${document.querySelector("progress").value}`);
+};
+look();
+for (const act of ACTS) {
+  const button = document.querySelector(act[0] === "[" ? act : "none");
+  if (button) button.click();
+  else document.body.dispatchEvent(new KeyboardEvent("keydown", { key: act, bubbles: true, cancelable: true }));
+  look();
+}
+document.body.dataset.seen = seen.join(" ");
+document.body.dataset.exact = document.querySelector("[data-blind]").classList.contains("exact");
+</script>
+</body>
+"""
+
+
+def chosen(page: str, acts: list[str], folder: Path) -> tuple[str, dict[int, str], str]:
+    """Returns what was shown, what the page hands out, and the document after."""
+    found = visit(page.replace("</body>", CHOOSE.replace("ACTS", json.dumps(acts))), folder)
+    assert found.console == []
+    assert found.requests == []
+    link = re.search(
+        r'<a data-save="" download="choices.json" href="data:[^,]*,([^"]*)"', found.document
+    )
+    assert link is not None
+    (folder / "choices.json").write_text(unquote(link[1]))
+    sides = dict(read_choices(folder / "choices.json").sides)
+    seen = re.search('data-seen="([^"]*)"', found.document)
+    assert seen is not None
+    return seen[1], sides, found.document
+
+
+def test_pairs_are_judged_with_keys(pages: dict[str, str], tmp_path: Path) -> None:
+    acts = ["ArrowLeft", "ArrowRight", "x", "ArrowDown", "Backspace", "ArrowRight", "Z"]
+    seen, sides, document = chosen(pages["blind"], acts, tmp_path)
+    assert seen == "0:0 1:1 2:2 2:2 3:3 2:3 3:3 3:3"
+    assert sides == {0: "left", 1: "right", 2: "right"}
+    assert 'data-exact="true"' in document
+    assert 'aria-pressed="true"' in document
+    # The browser remembers, where it lets a page: a visit with the same profile goes on.
+    seen, sides, _ = chosen(pages["blind"], ["ArrowDown"], tmp_path)
+    assert seen == "3:3 4:4"
+    assert sides == {0: "left", 1: "right", 2: "right", 3: "none"}
+
+
+def test_pairs_are_judged_with_buttons_to_the_end(pages: dict[str, str], tmp_path: Path) -> None:
+    left, right, none = (f"[data-choose={side}]" for side in ("left", "right", "none"))
+    acts = [left, right, none, left, left, "ArrowRight", "[data-back]", right]
+    seen, sides, _ = chosen(pages["blind"], acts, tmp_path)
+    assert seen == "0:0 1:1 2:2 3:3 4:4 -1d:5 -1d:5 4:5 -1d:5"
+    assert sides == {0: "left", 1: "right", 2: "none", 3: "left", 4: "right"}
+    seen, sides, _ = chosen(pages["blind"], ["[data-again]"], tmp_path)
+    assert (seen, sides) == ("-1d:5 0:0", {})
 
 
 BAD = {

@@ -31,7 +31,7 @@ from ..photos import restore_tiled, with_channels
 from ..training.progress import waiting
 from .restore import find_restorer
 
-__all__ = ["Way", "aligned", "enlarging"]
+__all__ = ["Way", "aligned", "enlarging", "partners"]
 
 Open = Callable[..., Source]
 
@@ -129,7 +129,7 @@ def aligned(
     """
     images = read(what, mixed=True)
     clean = None if reference is None else read(reference, mixed=True)
-    pairs = [(i, i) for i in range(len(images))] if clean is None else _partners(images, clean)
+    pairs = [(i, i) for i in range(len(images))] if clean is None else partners(images, clean)
     taken = [pairs[i] for i in chosen(len(pairs), count, seed=seed)]
     shown = images if way is None else _Made(images, way)
     with waiting("comparing") as tell:
@@ -149,8 +149,19 @@ def aligned(
     return Evaluation(tuple(scores), protocol, notes if infinite else ())
 
 
-def _partners(images: Source, clean: Source) -> list[tuple[int, int]]:
-    """Finds the partner of each image: the same path without its ending, else without its mark, too."""
+def partners(images: Source, clean: Source) -> list[tuple[int, int]]:
+    """Finds the partner of each image: the same path without its ending, else without its mark, too.
+
+    Arguments:
+        images: The images.
+        clean: What holds their partners.
+
+    Returns:
+        The numbers of both.
+
+    Raises:
+        ValueError: If an image has no partner.
+    """
     if images.title == clean.title and (pairs := _within(images)):
         return pairs
     mine, theirs = _by_stem(images), _by_stem(clean)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .before_after import BeforeAfter, Shown, before_after_page, most_changed, show
+from .blind_page import (
+    BlindPair,
+    Trial,
+    blind_page,
+    blind_pair,
+    page_digest,
+    pair_digest,
+    plan_trials,
+)
 from .cache import FeatureCache, default_folder
+from .choices import Choices, Preference, preference, read_choices, sign_test, wilson
 from .code_findings import CodeFindings, inspect_codes
 from .codes import Entries, Traversal
 from .estimate import Estimate, estimate_damage
@@ -37,16 +47,15 @@ from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
     "CLEAN",
-<<<<<<< HEAD
     "IMAGE_METRICS",
-=======
     "CONDITIONS",
->>>>>>> pir-c2
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",
     "STRENGTHS",
     "BeforeAfter",
+    "BlindPair",
+    "Choices",
     "CodeFindings",
     "Column",
     "Drawn",
@@ -60,6 +69,7 @@ __all__ = [
     "Judges",
     "Likelihoods",
     "LogisticLaw",
+    "Preference",
     "Profile",
     "Record",
     "Score",
@@ -67,8 +77,11 @@ __all__ = [
     "Shown",
     "Suggestion",
     "Traversal",
+    "Trial",
     "Verdict",
     "before_after_page",
+    "blind_page",
+    "blind_pair",
     "check_counts",
     "check_replaceable",
     "chosen",
@@ -86,13 +99,20 @@ __all__ = [
     "judge_likelihood",
     "most_changed",
     "noise_curve",
+    "page_digest",
+    "pair_digest",
     "pair_scores",
+    "plan_trials",
+    "preference",
     "prior_set",
+    "read_choices",
     "report_page",
     "robustness",
     "robustness_grid",
     "set_scores",
     "show",
+    "sign_test",
     "source_set",
     "specimen",
+    "wilson",
 ]

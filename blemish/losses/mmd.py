@@ -193,11 +193,14 @@ class MMD(nn.Module):
         s = s - s.mean(dim=0)
         total = torch.zeros((), dtype=torch.float64, device=s.device)
         for start in range(0, n, _ENOUGH):
-            r = torch.cdist(s[start : start + _ENOUGH], s)
-            r[:, start : start + _ENOUGH].fill_diagonal_(0)
+            rows = s[start : start + _ENOUGH]
+            r = torch.cdist(rows, s[start:])
+            r[:, : len(rows)].fill_diagonal_(0)
             r = r if self.power == 1 else r.square_()
             for gamma in self.gammas:
-                total += torch.expm1(-r / gamma).sum() / len(self.gammas)
+                excess = torch.expm1(-r / gamma)
+                # Pairs of different blocks stand for both of their orders.
+                total += (excess.sum() + excess[:, len(rows) :].sum()) / len(self.gammas)
         return float(total) / (n * (n - 1) if self.unbiased else n * n)
 
 

@@ -54,7 +54,8 @@ from .lpips import LPIPSNetwork, lpips
 from .manifold import check_k, manifold
 from .niqe import NIQEModel, niqe
 from .perceptual import PerceptualNetwork, perceptual
-from .titles import fidelity_title, frechet_title, kernel_title, manifold_title
+from .rankiqa import RankIQANetwork, rankiqa
+from .titles import fidelity_title, frechet_title, kernel_title, manifold_title, rank_title
 
 __all__ = [
     "DISTS",
@@ -67,6 +68,7 @@ __all__ = [
     "KernelDistance",
     "Manifold",
     "Perceptual",
+    "RankIQA",
 ]
 
 _Side = Literal["real", "fake"]
@@ -447,6 +449,56 @@ class NIQE(_Mean):
         """
         _check_finite(images)
         self._add(niqe(images, self._model))
+
+
+@final
+class RankIQA(_Mean):
+    """The mean over images of what random crops of each are given.
+
+    Arguments:
+        network: The network.
+        resize: The side to which images are brought before, 256 in the paper; None takes them as they are.
+        statistic: What is taken of an image's crops.
+        crops: The crops of an image.
+        seed: Determines where they lie.
+        kwargs: Of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If the statistic is unknown.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        network: RankIQANetwork,
+        *,
+        resize: int | None = None,
+        statistic: Literal["mean", "median"] = "mean",
+        crops: int = 100,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if statistic not in ("mean", "median"):
+            raise ValueError(f"statistic={statistic!r} is not known; choose mean or median")
+        super().__init__(rank_title(network.name, resize, statistic), **kwargs)
+        self._statistic = statistic
+        self._function = functools.partial(
+            rankiqa, network=network, resize=resize, crops=crops, seed=seed
+        )
+
+    def update(self, images: Tensor) -> None:
+        """Takes in images.
+
+        Arguments:
+            images: uint8 or in [0, 1], of at least 224x224 pixels unless they are resized, with shape
+                (B, C, H, W).
+
+        Raises:
+            ValueError: If a value is not finite, or an image is too small.
+        """
+        _check_finite(images)
+        self._add(getattr(self._function(images), self._statistic))
 
 
 def _check_finite(images: Tensor) -> None:

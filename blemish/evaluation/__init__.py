@@ -47,8 +47,8 @@ from .verdicts import Share, Suggestion, Verdict
 
 __all__ = [
     "CLEAN",
-    "IMAGE_METRICS",
     "CONDITIONS",
+    "IMAGE_METRICS",
     "PAIR_METRICS",
     "QUANTITIES",
     "SET_METRICS",

@@ -129,6 +129,9 @@ WAYS: dict[str, LatentSearch.Config] = {"pulse": PULSE_SEARCH, "mmd": _MMD, "lik
 SHOWN = 30
 """The number of glyphs in the pictures, at most."""
 
+IN_A_ROW = 3
+"""The number of glyphs in a row of the picture."""
+
 NEIGHBOURS = 5
 """A glyph is read as most of its nearest labelled glyphs."""
 
@@ -191,7 +194,7 @@ def run(out: Path, *, seed: int = 0, images: int | None = None, size: str = "dem
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(table(summary))
     print(f"{summary['seconds']} seconds. Open {page_file}, or look at {out / 'restored.png'}:")
-    print("each row a glyph: clean, damaged, pulse, mmd, mmd with the likelihood")
+    print("of each glyph: clean, damaged, pulse, mmd, mmd with the likelihood")
     return 0
 
 
@@ -336,9 +339,15 @@ class _Judge:
 
 
 def _draw(kinds: list[Tensor], path: Path) -> None:
-    """Writes a row for each glyph, four pixels for each of its own."""
-    rows = torch.stack([images[:SHOWN] for images in kinds], dim=1).flatten(0, 1)
-    save_grid(F.interpolate(rows, scale_factor=4, mode="nearest"), path, columns=len(kinds))
+    """Writes the kinds of each glyph beside each other, some glyphs in a row, four pixels for each of their own."""
+    glyphs = torch.stack([images[:SHOWN] for images in kinds], dim=1)
+    # A white picture keeps a glyph apart from the next; the last of a row has none.
+    apart = torch.cat([glyphs, torch.ones_like(glyphs[:, :1])], dim=1)
+    rows = [part.flatten(0, 1)[:-1] for part in apart.split(IN_A_ROW)]
+    columns = len(rows[0])
+    rows[-1] = torch.cat([rows[-1], rows[0].new_ones(columns - len(rows[-1]), *glyphs.shape[2:])])
+    large = F.interpolate(torch.cat(rows), scale_factor=4, mode="nearest")
+    save_grid(large, path, columns=columns)
 
 
 def _page(glyphs: Glyphs, first: list[Tensor], summary: dict[str, Any]) -> str:

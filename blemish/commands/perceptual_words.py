@@ -108,13 +108,14 @@ def _of_pixels(rows: Mapping[str, Any]) -> str:
 
 
 def _of_reading(rows: Mapping[str, Any]) -> str:
-    best = max(("pulse", "mmd", "likelihood"), key=lambda name: rows[name]["read"])
-    seen, damaged = rows[best]["read"], rows["damaged"]["read"]
-    than = "more" if seen > damaged else "as many" if seen == damaged else "fewer"
-    return (
-        f"{than.capitalize()} glyphs are read right after restoration {'than' if than != 'as many' else 'as'} before: "
-        f"{seen:.0%} ({_NAMES[best]}, the best) against {damaged:.0%}."
-    )
+    """Says how many are read as what they are, and whether what looks best is also read best."""
+    ways = ("pulse", "mmd", "likelihood")
+    shares = ", ".join(f"{rows[name]['read']:.0%} ({_NAMES[name]})" for name in ways)
+    said = f"Of the damaged glyphs {rows['damaged']['read']:.0%} are read right, of the restored ones {shares}"
+    sharpest = min(ways, key=lambda name: rows[name]["realism"])
+    if rows[sharpest]["read"] < rows["damaged"]["read"]:
+        return f"{said}: what looks most like a glyph ({_NAMES[sharpest]}) is now and then another one."
+    return f"{said}."
 
 
 def paired_gap(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from .options import (
     CleanTraining,
     Continued,
     Crop,
+    Demo,
     Device,
     DryRun,
     Enlarger,
@@ -135,16 +136,24 @@ def common(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder written.", metavar="DIR")] = Path(
-        "runs/demo"
-    ),
+    what: Annotated[
+        Demo,
+        typer.Argument(metavar="WHAT", help="damage (learning it) or perceptual (restoration)."),
+    ] = Demo.damage,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder written; default: runs/demo[-perceptual].", metavar="DIR"),
+    ] = None,
     seed: Seed = 0,
 ) -> Any:
-    """Train a plain GAN, a BR-GAN and a GAN that is told the damage on blurred glyphs, and report what they learned.
+    """Train on embedded glyphs, and report: GANs that learn blur, or restoration by searching a prior.
+
+    damage: a plain GAN, a BR-GAN and a GAN that is told the damage, on blurred glyphs.
+    perceptual: a style prior and a likelihood of JPEG; pulse and mmd restore other glyphs.
 
     Example: blemish demo --out runs/demo
     """
-    return run_verb("demo", out, seed=seed)
+    return run_verb("demo", out, what=what.value, seed=seed)
 
 
 @app.command()

@@ -20,6 +20,7 @@ __all__ = [
     "CleanTraining",
     "Continued",
     "Crop",
+    "Demo",
     "Device",
     "DryRun",
     "Enlarger",
@@ -75,6 +76,13 @@ class Precision(StrEnum):
 
     single = "32"
     bf16 = "bf16"
+
+
+class Demo(StrEnum):
+    """What is shown on embedded data."""
+
+    damage = "damage"
+    perceptual = "perceptual"
 
 
 class Fit(StrEnum):

@@ -23,7 +23,7 @@ SURFACE = Path(__file__).with_name("cli_surface.txt")
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 COMPLETE = {
-    "demo": ["--out", "x", "--seed", "3"],
+    "demo": ["perceptual", "--out", "x", "--seed", "3"],
     "train": ["gan", "--data", "glyphs", "--out", "x", "--set", "training.batch=8", "--seed", "3"],
     "sample": ["r", "--grid", "g.png", "-n", "5", "--seed", "3"],
     "degrade": ["setting:N", "in", "out", "--seed", "3"],

@@ -3,20 +3,17 @@
 Crisp glyphs are each blurred once by a disk of random radius. Three models see the blurred images alone:
 a plain GAN, a BR-GAN that learns the blur beside the images, and, as the bound, an AmbientGAN that is
 told the true blur. Two are trained at a time, on one thread each.
+
+``blemish demo perceptual`` is another: restoration by searching a prior; see :mod:`.perceptual_demo`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,9 +23,11 @@ from ..degradations import Chain, LearnedBlur, freeze
 from ..evaluation import Column, check_replaceable, comparison_page, inspect_degradation
 from ..functional.kernels import disk_radius
 from ..functional.random import generator_for
-from ..metrics import Extractor, extract, frechet, sharpness, train_classifier, wasserstein1
+from ..metrics import Extractor, extract, frechet, sharpness, wasserstein1
 from ..runs import Run, load
 from ..training.progress import waiting
+from . import perceptual_demo
+from .demo_parts import classifier, labelled_glyphs, train_all
 from .sample import sample_images
 
 __all__ = ["run"]
@@ -48,15 +47,22 @@ class _Sets:
     degraded: Tensor
 
 
-def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
-    """Trains the three models and writes ``report.html`` and ``summary.json``.
+def run(
+    out: Path | None,
+    *,
+    what: Literal["damage", "perceptual"] = "damage",
+    seed: int = 0,
+    images: int | None = None,
+) -> int:
+    """Trains the models of a demo and writes ``report.html`` and ``summary.json``.
 
     Models that are trained already are not trained again.
 
     Arguments:
-        out: The folder.
+        out: The folder; None means ``runs/demo``, of ``perceptual`` ``runs/demo-perceptual``.
+        what: Whether ``damage`` is learned, or ``perceptual`` restoration shown.
         seed: The seed of every random number.
-        images: The number of observed images each model sees; None means the preset's.
+        images: The number of observed images each model sees; None means the demo's.
 
     Returns:
         0.
@@ -65,13 +71,21 @@ def run(out: Path, *, seed: int = 0, images: int | None = None) -> int:
         ValueError: If a training fails; the message names its log.
         FileExistsError: If the folder holds such files that are not of an earlier demo.
     """
+    if what == "perceptual":
+        return perceptual_demo.run(out or Path("runs/demo-perceptual"), seed=seed, images=images)
+    return _damage(out or Path("runs/demo"), seed=seed, images=images)
+
+
+def _damage(out: Path, *, seed: int, images: int | None) -> int:
     began = time.monotonic()
     page_file, summary_file = out / "report.html", out / "summary.json"
     for file in (page_file, summary_file):
         check_replaceable(file, page=page_file)
     print("Training on blurred glyphs alone: a plain GAN, a BR-GAN, and an AmbientGAN that is told")
     print(f"the true blur. A few minutes on two cores; logs are in {out}/*.log")
-    _train(out, seed=seed, images=images)
+    few = [] if images is None else ["--images", str(images)]
+    words = ["--preset", "demo", "--setting", SETTING, *few]
+    train_all(out, {name: [name, *words] for name in RECIPES}, seed=seed)
     print("Measuring and drawing")
     runs = {name: load(out / name) for name in RECIPES}
     with waiting("measuring and drawing"):
@@ -119,15 +133,8 @@ def evaluate(runs: dict[str, Run], features: Extractor, *, seed: int) -> tuple[d
 
 
 def _features(run: Run) -> Extractor:
-    """Trains a small classifier of clean glyphs, the same for all models and seeds.
-
-    Features of a network for photographs do worse here: on flat drawings they take an invisible grain
-    for twice the distance of the whole blur.
-    """
-    size, channels = run.config.data.size, run.config.data.channels
-    source = open_source("glyphs", size=size, channels=channels, seed=2)
-    labels = torch.tensor([source.label(i) for i in range(len(source))])
-    return train_classifier(load_images(source), labels, seed=0, name="glyphs-cnn32")
+    """Returns what glyphs are compared in."""
+    return classifier(*labelled_glyphs(run.prior.shape[-1], run.config.data.channels))
 
 
 def _sets(run: Run, seed: int) -> _Sets:
@@ -216,91 +223,3 @@ def _table(summary: dict[str, Any]) -> str:
     rows.append(f"learned radii are {summary['br-gan']['radius_w1']:.2f} px from the true ones")
     rows.append("(a kernel's radius is that of the disk with the same second moment)")
     return "\n".join(rows)
-
-
-def _train(out: Path, *, seed: int, images: int | None) -> None:
-    """Trains all recipes, two at a time, one thread each.
-
-    Raises:
-        ValueError: If one fails; the message names its log.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    waiting = [(name, _command(name, out, seed, images)) for name in RECIPES]
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    with contextlib.ExitStack() as stack:
-        stack.callback(_stop, running)
-        bars = stack.enter_context(_bars(out))
-        while waiting or running:
-            while waiting and len(running) < 2:
-                name, command = waiting.pop(0)
-                log = stack.enter_context((out / f"{name}.log").open("ab"))
-                environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-                running[name] = subprocess.Popen(
-                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
-                )
-            time.sleep(0.5)
-            bars.update()
-            for name in [name for name, process in running.items() if process.poll() is not None]:
-                if running.pop(name).returncode:
-                    raise ValueError(_failure(name, out))
-
-
-def _failure(name: str, out: Path) -> str:
-    """Returns what a training said last."""
-    log = out / f"{name}.log"
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
-    said = lines[-1] if lines else "it said nothing"
-    hint = ""
-    if "another configuration" in said:
-        hint = (
-            f"; {out} holds a demo of another seed or version: remove it, or choose another --out"
-        )
-    return f"training {name} failed; its log is {log}: {said}{hint}"
-
-
-def _command(name: str, out: Path, seed: int, images: int | None) -> list[str]:
-    words = [sys.executable, "-m", "blemish", "train", name, "--data", "glyphs"]
-    words += ["--preset", "demo", "--setting", SETTING, "--seed", str(seed)]
-    words += ["--device", "cpu", "--out", str(out / name), "--resume"]
-    return words if images is None else [*words, "--images", str(images)]
-
-
-def _stop(running: dict[str, subprocess.Popen[bytes]]) -> None:
-    for process in running.values():
-        process.terminate()
-    for process in running.values():
-        process.wait()
-
-
-class _Bars:
-    """A progress bar for each run, read from its metrics."""
-
-    def __init__(self, out: Path, bar: Any) -> None:
-        self.out, self.bar = out, bar
-        self.tasks = {name: bar.add_task(name, total=None) for name in RECIPES}
-
-    def update(self) -> None:
-        """Reads how far the runs are."""
-        for name, task in self.tasks.items():
-            seen, total = _seen(self.out / name)
-            if seen:
-                self.bar.update(task, completed=seen, total=total)
-
-
-@contextlib.contextmanager
-def _bars(out: Path) -> Iterator[_Bars]:
-    """A context in which the bars are shown."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns) as bar:
-        yield _Bars(out, bar)
-
-
-def _seen(folder: Path) -> tuple[int, int]:
-    """Returns the numbers of images that a run has seen and will have seen."""
-    if not (folder / "metrics.jsonl").exists():
-        return 0, 0
-    run: Run = load(folder)
-    lines = run.metrics()
-    return (lines[-1]["images"] if lines else 0), run.config.training.images

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from blemish import artefacts
@@ -180,13 +182,32 @@ def test_a_loaded_prior_makes_the_same_images(
     assert torch.equal(again(z), prior(z))
 
 
-def test_mixed_samples_have_two_styles_while_the_prior_is_trained() -> None:
-    prior = StylePrior.Config(
-        network=StyleGenerator.Config(latent=8, channels=(6, 6, 6)), mixing=1.0
-    ).build()
-    g = lambda: generators_for(3, range(4))  # noqa: E731
-    first = prior.synthesize(prior.latents(4, generator=g()))
-    assert (prior.sample(4, generator=g()) - first).abs().amax(dim=(1, 2, 3)).min() > 1e-3
-    assert_close(prior.eval().sample(4, generator=g()), first.clamp(0, 1))
+@pytest.mark.parametrize("mixed", ["two", "all"])
+def test_mixed_samples_have_several_styles_while_the_prior_is_trained(mixed: str) -> None:
+    network = StyleGenerator.Config(latent=8, channels=(6, 6, 6))
+    prior = StylePrior.Config(network=network, mixing=1.0, mixed=mixed).build()  # type: ignore[arg-type]
+    seen: list[Tensor] = []
+    synthesize = prior.synthesize
+
+    def spied(latent: Tensor, *rest: Any) -> Tensor:
+        seen.append(latent)
+        return synthesize(latent, *rest)
+
+    prior.synthesize = spied  # type: ignore[method-assign]
+    prior.sample(64, generator=generators_for(3, range(64)))
+    styles = seen[-1]
+    first = prior.map(prior.latents(64, generator=generators_for(3, range(64))))
+    assert_close(styles[:, 0], first)
+    changes = (styles[:, 1:] != styles[:, :-1]).any(dim=2).sum(dim=1)
+    assert (changes == {"two": 1, "all": 5}[mixed]).all()
+    where = (styles[:, 1:] != styles[:, :-1]).any(dim=2).float().mean(dim=0)
+    assert where.min() > 0.05
+    prior.eval().sample(64, generator=generators_for(3, range(64)))
+    assert torch.equal(seen[-1], prior.latents(64, generator=generators_for(3, range(64))))
+
+
+def test_what_is_no_mixing_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         StylePrior.Config(mixing=2.0)
+    with pytest.raises(ValueError, match="choose two, all"):
+        StylePrior.Config(mixed="some")  # type: ignore[arg-type]

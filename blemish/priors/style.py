@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -45,15 +45,20 @@ class StylePrior(NetworkPrior):
 
         Attributes:
             network: The shape.
-            mixing: The share of samples, while it is trained, whose layers from a random one on follow a second latent.
-                Without it, only layers of one style go together, and a search of W+ finds what no sample looks like.
+            mixing: The share of samples with several styles while it is trained. Without it, only layers of one style go
+                together, and a search of W+ finds what no sample looks like.
+            mixed: How these are styled: with ``two`` styles, the second of which begins at a random layer, as StyleGAN's;
+                or in ``all`` layers by a draw of each, which is the law of latents that a discrepancy in W+ asks for.
         """
 
         network: StyleNetwork.Config = StyleGenerator.Config()
         mixing: float = 0.0
+        mixed: Literal["two", "all"] = "two"
 
         def __post_init__(self) -> None:
-            """Checks that the share is one."""
+            """Checks the share and the name."""
+            if self.mixed not in ("two", "all"):
+                raise ValueError(f"mixed={self.mixed!r} is not known; choose two, all")
             if not 0 <= self.mixing <= 1:
                 raise ValueError(f"mixing={self.mixing}; give a share from 0 to 1")
 
@@ -82,12 +87,16 @@ class StylePrior(NetworkPrior):
         """Draws images in [0, 1], with shape (n, C, H, W); in training mode some have two styles, see ``mixing``."""
         if not (self.training and self.config.mixing):
             return super().sample(n, generator=generator)
-        first, second = (self.map(self.latents(n, generator=generator)) for _ in range(2))
-        layers = torch.arange(len(self.features), device=first.device)
-        place = whole((n, 1), 1, len(self.features) - 1, generator)
-        mixed = rand((n, 1), generator) < self.config.mixing
-        follows = mixed & (layers >= place)
-        styles = torch.where(follows[:, :, None], second[:, None], first[:, None])
+        L = len(self.features)
+        count = 2 if self.config.mixed == "two" else L
+        z = [self.latents(n, generator=generator) for _ in range(count)]
+        w = self.map(torch.cat(z)).view(count, n, -1).transpose(0, 1)
+        layers = torch.arange(L, device=w.device)
+        # Which of the styles each layer has, if it is mixed.
+        place = whole((n, 1), 1, L - 1, generator)
+        which = (layers >= place).long() if count == 2 else layers.expand(n, -1)
+        which = which * (rand((n, 1), generator) < self.config.mixing)
+        styles = w.gather(1, which[:, :, None].expand(-1, -1, w.shape[2]))
         return self.synthesize(styles, "W+").clamp(0, 1)
 
     def map(self, z: Tensor) -> Tensor:

@@ -199,6 +199,9 @@ def test_a_word_is_the_damage_that_it_says() -> None:
     assert gauss.config.sigma == (0.5, 0.5)
     assert noise.config.sigma == (0.05, 0.1)
     assert (jpeg.config.law.low, jpeg.config.law.high) == (30, 30)
+    (reduced,) = plain("reduce:4")
+    assert reduced.config == Downsample.Config(4, "bicubic")
+    assert plain("noise:0.1+reduce:4").scale == 4
 
 
 def test_a_disk_has_room_for_all_of_itself() -> None:
@@ -217,6 +220,8 @@ def test_a_disk_has_room_for_all_of_itself() -> None:
         ("fog:2", "'fog:2' is no damage"),
         ("noise:0.1+", "'' is no damage"),
         ("noise:-1", "'noise:-1' is no damage"),
+        ("reduce:2.5", "one whole factor"),
+        ("reduce:2-4", "one whole factor"),
         ("jpeg:30.5", "'jpeg:30.5': quality=.*integers"),
         ("gaussian:9", r"'gaussian:9': sigma=\(9.0, 9.0\)"),
     ],

@@ -263,6 +263,22 @@ def test_a_caller_without_gradients_gets_the_same() -> None:
         assert_close(searcher(y), expected)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"power": 2}, {"gamma": 3.0}, {"scales": (0.5, 2.0)}, {"unbiased": True}]
+)
+def test_the_kernel_is_the_one_that_was_asked_for(changes: dict[str, Any]) -> None:
+    prior = style_prior()
+    y = damaged(prior)
+    found = only(search(prior, start="random", kept="last", **changes), y)
+    samples = draws_of(prior, "W+", 50, like=y)
+    gamma = changes.get("gamma", changes.get("scales", "median"))
+    mmd = MMD.of(
+        samples, gamma=gamma, **{k: v for k, v in changes.items() if k in ("power", "unbiased")}
+    )
+    assert_close(found.path["mmd"][-1], mmd(found.latents))
+    assert (mmd(found.latents) - MMD.of(samples)(found.latents)).abs().min() > 1e-4
+
+
 # What does not fit
 
 
@@ -276,6 +292,8 @@ def test_a_caller_without_gradients_gets_the_same() -> None:
         ({"draws": 1}, "at least 2"),
         ({"sphere": "moon"}, "choose start, prior, none"),
         ({"gamma": 0.0}, "above 0"),
+        ({"scales": (1.0, -1.0)}, "above 0"),
+        ({"gamma": 1.0, "scales": (1.0,)}, "give one of them"),
         ({"mmd": -1.0}, "weights from 0"),
     ],
 )

@@ -7,6 +7,7 @@ gaussian:S   blur by a Gaussian                                            its d
 disk:R       blur by a disk                                                its radius, pixels
 noise:S      white Gaussian noise                                          its deviation, [0, 1]
 jpeg:Q       JPEG, as Pillow writes it                                     its quality
+reduce:N     bicubic reduction, with antialiasing                          its factor, whole
 ===========  ============================================================  =====================
 
 Where a range stands for the number, as ``jpeg:10-50``, it is drawn for each image. Several are joined by ``+``, in the order
@@ -27,6 +28,7 @@ from .compose import Chain
 from .jpeg import JPEG
 from .laws import DiskLaw, QualityLaw
 from .noise import GaussianNoise
+from .resize import Downsample
 
 __all__ = ["PLAIN", "plain"]
 
@@ -50,11 +52,18 @@ def _jpeg(quality: Range) -> Degradation[Any]:
     return JPEG(QualityLaw(*quality))
 
 
+def _reduce(factor: Range) -> Degradation[Any]:
+    if factor[0] != factor[1] or factor[0] != int(factor[0]):
+        raise ValueError("a reduction has one whole factor; give 2, 3, 4, ...")
+    return Downsample(int(factor[0]))
+
+
 PLAIN: dict[str, Callable[[Range], Degradation[Any]]] = {
     "gaussian": GaussianBlur,
     "disk": _disk,
     "noise": _noise,
     "jpeg": _jpeg,
+    "reduce": _reduce,
 }
 """What makes each kind of damage of a range of numbers."""
 

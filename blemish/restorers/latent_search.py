@@ -149,6 +149,8 @@ class LatentSearch(nn.Module):
             bits: The weight of the bits; None takes 1 where the damage is a likelihood without gradients, else 0.
             power: The kernel's exponent: 1 as printed, 2 is Gaussian.
             gamma: The kernel's bandwidth; None takes the median of distances between draws, to that power.
+            scales: In place of one bandwidth, factors on this median, whose kernels are averaged.
+            unbiased: Whether the discrepancy leaves out what a style has in common with itself (the U-statistic).
             draws: The draws of the prior that the latents are compared with.
             noise: How many of the first maps of noise move, too; each on a sphere.
             restarts: The number of searches; the one with the lowest objective is kept.
@@ -172,6 +174,8 @@ class LatentSearch(nn.Module):
         bits: float | None = None
         power: Literal[1, 2] = 1
         gamma: float | None = None
+        scales: tuple[float, ...] = ()
+        unbiased: bool = False
         draws: int = 1000
         noise: int = 0
         restarts: int = 1
@@ -188,8 +192,14 @@ class LatentSearch(nn.Module):
             for name, bound in least.items():
                 if getattr(self, name) < bound:
                     raise ValueError(f"{name}={getattr(self, name)}; give at least {bound}")
-            if not self.lr > 0 or (self.gamma is not None and not self.gamma > 0):
-                raise ValueError(f"lr={self.lr}, gamma={self.gamma}; give numbers above 0")
+            if not min(self.lr, self.gamma or 1, *self.scales, 1) > 0 or self.gamma == 0:
+                raise ValueError(
+                    f"lr={self.lr}, gamma={self.gamma}, scales={self.scales}; give numbers above 0"
+                )
+            if self.gamma is not None and self.scales:
+                raise ValueError(
+                    f"gamma={self.gamma} and scales={self.scales}: give one of them, scales are factors on the median"
+                )
             weights = (self.pixels or 0.0, self.cross, self.mmd, self.bits or 0.0)
             if not all(0 <= weight < math.inf for weight in weights):
                 raise ValueError(f"pixels, cross, mmd, bits={weights}; give weights from 0 on")
@@ -318,10 +328,13 @@ class LatentSearch(nn.Module):
         return [m.to(y) for m in self.prior.noise(len(y), generator=generator)]
 
     def _mmd(self, y: Tensor) -> MMD:
+        config = self.config
+        median: tuple[float, ...] | Literal["median"] = config.scales or "median"
         return MMD.of(
-            draws_of(self.prior, _space(self.config), self.config.draws, like=y),
-            power=self.config.power,
-            gamma="median" if self.config.gamma is None else self.config.gamma,
+            draws_of(self.prior, _space(config), config.draws, like=y),
+            power=config.power,
+            gamma=median if config.gamma is None else config.gamma,
+            unbiased=config.unbiased,
         )
 
     def _drawn(self, y: Tensor, generator: Randomness) -> Params:

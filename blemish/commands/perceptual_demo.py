@@ -4,11 +4,11 @@ A small style generator learns crisp glyphs, and a likelihood learns what strong
 Other glyphs are damaged, and restored by three searches of the generator's latents. They know nothing of one another, and
 none is told what JPEG is.
 
-===============  =============================================================================================
-``pulse``        asks for the damaged pixels, and styles that lie close to each other
+===============  ===========================================================================================
+``pulse``        asks for the damaged pixels, and styles close to each other, in coordinates of its own
 ``mmd``          asks for the damaged pixels, and styles that look like draws of the prior, too
 ``likelihood``   asks that the damaged picture be likely under the learned law instead, and for such styles
-===============  =============================================================================================
+===============  ===========================================================================================
 
 All start from the same draws of the prior, once for each of three seeds.
 
@@ -24,6 +24,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from ..metrics import Extractor, extract, frechet, psnr
 from ..restorers import MMD_SEARCH, PULSE_SEARCH, LatentSearch
 from ..runs import Run, load
 from ..training.grids import save_grid
-from ..training.progress import waiting
+from ..training.progress import Tell, waiting
 from .demo_parts import classifier, labelled_glyphs, train_all
 from .perceptual_words import lessons, table
 
@@ -229,7 +230,7 @@ def _glyphs(runs: Mapping[str, Run], s: Size, seed: int) -> Glyphs:
 
 
 def restored_by(
-    runs: Mapping[str, Run], glyphs: Glyphs, s: Size, tell: Any
+    runs: Mapping[str, Run], glyphs: Glyphs, s: Size, tell: Tell
 ) -> dict[str, list[Tensor]]:
     """Returns what every way restores, for each seed."""
     prior, law = runs["prior"].prior, runs["likelihood"].degradation
@@ -245,10 +246,14 @@ def restored_by(
                 law if name == "likelihood" else None,
                 replace(config, steps=s.steps, seed=seed),
             )
-            search.tell = lambda done, before=before: tell(before + done, total)
+            search.tell = partial(_told, tell, before, total)
             found[name].append(search(glyphs.damaged))
             before += search.asked
     return found
+
+
+def _told(tell: Tell, before: int, total: int, done: int) -> None:
+    tell(before + done, total)
 
 
 def evaluate(
@@ -343,7 +348,7 @@ def _draw(kinds: list[Tensor], path: Path) -> None:
     glyphs = torch.stack([images[:SHOWN] for images in kinds], dim=1)
     # A white picture keeps a glyph apart from the next; the last of a row has none.
     apart = torch.cat([glyphs, torch.ones_like(glyphs[:, :1])], dim=1)
-    rows = [part.flatten(0, 1)[:-1] for part in apart.split(IN_A_ROW)]
+    rows = [part.flatten(0, 1)[:-1] for part in torch.split(apart, IN_A_ROW)]
     columns = len(rows[0])
     rows[-1] = torch.cat([rows[-1], rows[0].new_ones(columns - len(rows[-1]), *glyphs.shape[2:])])
     large = F.interpolate(torch.cat(rows), scale_factor=4, mode="nearest")
@@ -364,7 +369,7 @@ def _page(glyphs: Glyphs, first: list[Tensor], summary: dict[str, Any]) -> str:
     notes = (
         f"{' '.join(lessons(summary))} Distances are squared differences of the features {summary['features']}, a small "
         f"classifier of clean glyphs, and realism is a Fréchet distance of {summary['count']} glyphs to others on them: "
-        "compare them with each other only. Pictures are those of the first seed, numbers means over all."
+        "lower is better, and they compare with each other only. Pictures are those of the first seed, numbers means over all."
     )
     page: str = comparison_page(
         "Clean glyphs from strong JPEG, by searching a prior", numbered, None, summary, notes
@@ -377,5 +382,6 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, str]:
         "distance to the truth": f"{row['distance']:.3f}",
         "realism": f"{row['realism']:.2f}",
         "distance to damaged": f"{row['to damaged']:.3f}",
+        **({} if row["psnr"] is None else {"PSNR": f"{row['psnr']:.1f} dB"}),
         "read right": f"{row['read']:.0%}",
     }

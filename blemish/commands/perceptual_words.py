@@ -63,8 +63,8 @@ def lessons(summary: Mapping[str, Any]) -> list[str]:
     rows = summary["restored"]
     return [
         *_of_the_law(summary["likelihood"]),
-        _compared(rows, "mmd", "pulse", "Asking for styles like the prior's"),
-        _compared(rows, "likelihood", "mmd", "Asking for a likely damage in place of pixels"),
+        _compared(rows, "mmd", "pulse", "The search mmd, against pulse,"),
+        _compared(rows, "likelihood", "mmd", "The likelihood in place of pixels"),
         _of_pixels(rows),
         _of_reading(rows),
     ]
@@ -72,8 +72,8 @@ def lessons(summary: Mapping[str, Any]) -> list[str]:
 
 def _of_the_law(bits: Mapping[str, float]) -> list[str]:
     told = (
-        f"The likelihood prefers the clean partner to another glyph in {bits['told']:.0%} of the pairs, by "
-        f"{bits['unpaired'] - bits['paired']:.2f} bits a value in the mean."
+        f"The likelihood prefers the clean partner to another glyph in {bits['told']:.0%} of the pairs: damaged "
+        f"glyphs cost {bits['paired']:.2f} bits a value given their own clean one, {bits['unpaired']:.2f} given another's."
     )
     less = bits["observed"] < bits["paired"]
     itself = (

@@ -522,7 +522,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 PULSE_SEARCH = LatentSearch.Config(start="random", straightened=True)
 """PULSE: draws to start from, in coordinates whose law is normal, pixels and the cross loss."""
 
-MMD_SEARCH = LatentSearch.Config(mmd=10.0)
+MMD_SEARCH = LatentSearch.Config(mmd=3.0)
 """Perceptual restoration: from the mean style, with the discrepancy; pixels, or bits where a likelihood is given."""
 
 SEARCHES: dict[str, LatentSearch.Config] = {"pulse": PULSE_SEARCH, "mmd": MMD_SEARCH}

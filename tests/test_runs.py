@@ -30,6 +30,7 @@ from blemish.degradations import GaussianNoise, LearnedBlur, freeze, setting
 from blemish.functional.random import generator_for, rand
 from blemish.recipes import DAMAGING, HARDENING, RECIPES, configure, with_scale, with_simulator
 from blemish.runs import Run, change, load, observed_images, start
+from blemish.training.selection import FEWEST
 
 
 def tiny(recipe: str = "br-gan", letter: str | None = "B", **changes: str):
@@ -211,7 +212,7 @@ def test_halves_are_disjoint_and_hold_all_images(count: int, held_out: int) -> N
     for half in ("0", "1"):
         config = tiny("gan", None, **{"data.half": half, "data.held_out": str(held_out)})
         told: list[str] = []
-        training, kept = runs._split(images, config, told.append)
+        training, kept = runs._split(images, config, FEWEST, told.append)
         parts = [training] if kept is None else [training, kept]
         assert [len(part) for part in parts[1:]] == ([held_out] if held_out else [])
         pixels = torch.cat([x[:, :, 0, 0] for part in parts for x in read_images(part)])

@@ -110,6 +110,7 @@ def restore(
                 file = f"{name.replace(', ', '-')}-{what}-{weight:g}-{seed}.json"
                 path = args.out / "cells" / file
                 if path.exists():
+                    check(path, args)
                     continue
                 begin = time.process_time()
                 told = law if what == "bits" else None
@@ -125,6 +126,14 @@ def restore(
                 document |= {"terms": terms, "own": round(own, 5)}
                 arms.write_cell(path, {**document, "cpu_seconds": round(seconds, 1)})
                 print(path.stem, scores, flush=True)
+
+
+def check(path: Path, args: argparse.Namespace) -> None:
+    """Stops where a cell is one of other images."""
+    found = json.loads(path.read_text())
+    for name in ("count", "degradation"):
+        if found[name] != getattr(args, name):
+            raise SystemExit(f"{path} has {name}={found[name]}: choose another --out")
 
 
 def table(out: Path) -> str:

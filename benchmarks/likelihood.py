@@ -2,6 +2,7 @@
 
     python benchmarks/likelihood.py TRAIN TEST --out docs/results/likelihood [--preset small] [--arms logistic,shuffled] [--seeds 0]
     python benchmarks/likelihood.py --out docs/results/likelihood                # the table of the cells that are there
+    python benchmarks/likelihood.py TRAIN TEST --out docs/results/likelihood --arms logistic --sheet FILE.png
 
 TRAIN and TEST are folders of clean photographs. All arms have the same crops, JPEG, batches, rate and number of
 iterations, and are judged by the best weights on photographs kept back from TRAIN:
@@ -18,6 +19,8 @@ value, on crops of the test photographs that are damaged as those of the trainin
 *guess* is the clean image as a search may show it on its way, with contrast, blur and noise of the recipe's
 guesses. OUT/cells.json holds all cells, OUT/table.md a table. A stopped training goes on with the same command, from
 OUT/runs.
+
+The sheet shows crops of TEST, two in a row: the photograph, its JPEG, and what an arm draws for the photograph.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any
 
 import arms
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.data import ImageBatches, StreamedImages, batch_indices, open_source
@@ -40,6 +44,7 @@ from blemish.recipes import configure
 from blemish.runs import change
 from blemish.systems.likelihood import GUESS
 from blemish.training.config import RunConfig
+from blemish.training.grids import save_grid
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "gaussian": {"family": "gaussian"},
@@ -57,6 +62,9 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 ARMS = ("logistic", *NETWORKS, *SYSTEMS)
 CROPS, SIDE = 384, 64
 """Crops of the test photographs and of the training ones, and their side."""
+
+SHOWN, DRAWN = 128, 8
+"""The side of the sheet's crops, and how many it shows."""
 
 MARGIN = 1.5
 """By how many bits a pair is told clearly."""
@@ -137,10 +145,23 @@ def damaged(damage: Any, x: Tensor, seed: int, *, rounded: bool = True) -> Tenso
     return to_8_bits(y) if rounded else y
 
 
-def crops(folder: str) -> tuple[Tensor, Tensor]:
-    """Returns crops of photographs, with shape (CROPS, 3, SIDE, SIDE), and of which each is, with shape (CROPS,)."""
-    source = open_source(folder, mixed=True, channels=3, smallest=SIDE)
-    images = StreamedImages(source, crop=SIDE, keep_jpeg_grid=False, workers=2)
+@torch.no_grad()
+def sheet(arm: str, seed: int, args: Any) -> None:
+    """Shows what an arm draws."""
+    c = config(arm, args, seed)
+    run, _ = arms.trained(c, args.out / "runs" / f"{arm}-{seed}", device=args.device)
+    law: Any = run.degradation
+    x = crops(args.test, SHOWN)[0][:DRAWN]
+    drawn = law(x, law.sample(tuple(x.shape), generator=generators_for(4, range(DRAWN))))
+    columns = [x, damaged(c.system.damage, x, 1), drawn]
+    images = F.pad(torch.stack(columns, dim=1).flatten(0, 1), (2, 2, 2, 2), value=1.0)
+    save_grid(images, args.sheet, columns=2 * len(columns))
+
+
+def crops(folder: str, side: int = SIDE) -> tuple[Tensor, Tensor]:
+    """Returns crops of photographs, with shape (CROPS, 3, side, side), and of which each is, with shape (CROPS,)."""
+    source = open_source(folder, mixed=True, channels=3, smallest=side)
+    images = StreamedImages(source, crop=side, keep_jpeg_grid=False, workers=2)
     walk = ImageBatches(images, 0, random_crop=True, ahead=0)
     return walk(0, CROPS), batch_indices(len(images), CROPS, 0, 0)
 
@@ -175,9 +196,13 @@ def main() -> None:
     parser = arms.parser(__doc__ or "", ARMS, "small")
     parser.set_defaults(seeds="0")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png")
     args = parser.parse_args()
     for arm, seed in arms.wanted(args, ARMS):
-        cell(arm, seed, args)
+        if args.sheet:
+            sheet(arm, seed, args)
+        else:
+            cell(arm, seed, args)
     arms.show(args.out, table(args.out))
 
 

@@ -276,3 +276,16 @@ def test_what_is_no_setting_of_a_search_is_refused(
     assert _invert(folder, source, tmp_path / "out", *flags, model=False) != 0
     assert words in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_16_bits_is_named_and_the_others_of_its_batch_are_done(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _pictures(tmp_path / "in", "a.png", "c.png")
+    deep = np.full((SIDE, SIDE), 300, dtype=np.uint16)
+    Image.fromarray(deep).save(source / "b.png")
+    flags = ["--method", "mmd", "--degradation", "noise:0.1", "--set", "bits=1"]
+    flags += ["--set", "draws=20"]
+    assert _invert(folder, source, tmp_path / "out", *flags, model=False) == 1
+    assert "failed b.png: it has 16 bits" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]

@@ -17,7 +17,7 @@ from blemish import runs
 from blemish.commands import demo, perceptual_demo
 from blemish.commands.perceptual_words import lessons, paired_gap, table
 from blemish.recipes import configure
-from blemish.restorers import LatentSearch
+from blemish.restorers import MMD_SEARCH, LatentSearch
 
 BITS = {
     "paired": 4.0,
@@ -109,7 +109,8 @@ def test_the_likelihood_alone_searches_with_the_law(monkeypatch: pytest.MonkeyPa
     )
     assert [damage for damage, _ in seen] == [None, None, Loaded.degradation] * len(size.seeds)
     assert [config.seed for _, config in seen] == [0, 0, 0, 1, 1, 1]
-    assert [config.mmd for _, config in seen] == [0, 10, 10] * 2
+    weight = MMD_SEARCH.mmd
+    assert [config.mmd for _, config in seen] == [0, weight, weight] * 2
     assert all(config.start == "random" and config.steps == size.steps for _, config in seen)
 
 

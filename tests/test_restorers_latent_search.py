@@ -13,10 +13,20 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from blemish.configuration import decode, encode, override
-from blemish.degradations import JPEG, Downsample, GaussianNoise, Identity, QualityLaw
+from blemish.degradations import (
+    JPEG,
+    Downsample,
+    GaussianNoise,
+    Identity,
+    LearnedLikelihood,
+    QualityLaw,
+    bits_per_dim,
+)
 from blemish.functional.random import generator_for, generators_for, randn
+from blemish.functional.resample import area
 from blemish.losses import MMD
-from blemish.priors import Prior
+from blemish.networks import ConditionalPixelCNN, StyleGenerator
+from blemish.priors import Prior, StylePrior
 from blemish.restorers import (
     MMD_SEARCH,
     PULSE_SEARCH,
@@ -27,7 +37,7 @@ from blemish.restorers import (
 )
 from blemish.restorers.charts import Straightened
 from blemish.restorers.latent_search import chunked, draws_of
-from blemish.restorers.terms import Bits, Candidate, PixelDistance
+from blemish.restorers.terms import Bits, Candidate, Discrepancy, Objective, PixelDistance
 
 LAYERS, WIDTH = 6, 8
 
@@ -307,13 +317,83 @@ def test_damage_without_gradients_is_no_distance() -> None:
         search(damage=JPEG(QualityLaw(10, 20)))
 
 
-def test_a_sphere_of_radius_zero_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"centre": "mean"}, "no step could leave it"),
+        ({"side": 8}, "compared at the prior's size"),
+        ({"noise": 1}, "has 0 maps of noise"),
+    ],
+)
+def test_a_search_that_could_not_move_or_compare_is_refused(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        search(**changes)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, SIDE, SIDE), (2, 3, SIDE // 2, SIDE // 2)])
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"takes \(B, 3, {SIDE}, {SIDE}\)"):
+        search().searches(torch.zeros(shape))
+
+
+def learned(side: int = SIDE) -> tuple[LearnedLikelihood, Tensor]:
+    network = ConditionalPixelCNN.Config(
+        width=4, blocks=1, components=2, residual=True, dropout=0.0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        law = LearnedLikelihood.Config(network=network).build().eval().requires_grad_(False)
+    return law, area(damaged(style_prior()), (side, side)).mul(255).round() / 255
+
+
+def test_bits_of_a_learned_law_take_the_place_of_pixels_or_stand_beside_them() -> None:
+    law, y = learned()
+    assert list(only(search(damage=law), y).path) == ["bits", "cross", "mmd", "total"]
+    both = only(search(damage=law, pixels=100.0, steps=20), y).path
+    assert list(both) == ["pixels", "bits", "cross", "mmd", "total"]
+    x = only(search(damage=law, pixels=100.0, kept="last"), y)
+    assert_close(x.path["pixels"][-1], (x.images - y).square().mean(dim=(1, 2, 3)).clamp(min=2e-3))
+    assert both["total"].min(dim=0).values.lt(both["total"][0]).all()
+
+
+def test_a_law_of_smaller_images_is_asked_about_area_averages() -> None:
+    law, y = learned(SIDE // 2)
+    found = only(search(damage=law, side=SIDE // 2, kept="last"), y)
+    assert found.images.shape[-1] == SIDE
+    small = area(found.images, (SIDE // 2, SIDE // 2))
+    assert_close(found.path["bits"][-1], bits_per_dim(law.log_prob(y, small), y.shape))
+
+
+def test_maps_of_noise_move_on_their_spheres_and_come_with_the_result() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = StyleGenerator.Config(latent=8, channels=(6, 6, 6), noise=True)
+        prior = StylePrior.Config(network=network).build().eval().requires_grad_(False)
+        for conv in prior.network.convs:
+            torch.nn.init.constant_(conv.strength, 0.5)
+    y = damaged(prior)
+    for kept in ("best", "last"):
+        found = only(search(prior, noise=2, steps=5, kept=kept), y)
+        assert_close(prior.synthesize(found.latents, found.space, found.noise), found.images)
+        generators = [generator_for(0, 0, "noise") for _ in y]
+        drawn = prior.noise(2, generator=generators)
+        moved = [not torch.equal(a, b) for a, b in zip(found.noise, drawn, strict=True)]
+        assert moved == [True, True, False, False, False]
+        for a, b in zip(found.noise, drawn, strict=True):
+            assert_close(a.flatten(1).norm(dim=1), b.flatten(1).norm(dim=1))
+    assert only(search(prior), y).noise == ()
+
+
+def test_a_term_without_weight_is_seen_and_does_not_pull() -> None:
     y = damaged(style_prior())
-    # The mean of the draws is the centre, and the start lies there, but for rounding.
-    prior = style_prior()
-    prior.mean_w = lambda **_: draws_of(prior, "W+", 50, like=y).mean(dim=0)  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="radius is 0"):
-        search(prior, centre="mean").searches(y)
+    seen = only(search(cross=0.0, mmd=0.0), y)
+    term = Discrepancy(MMD.of(torch.full((3, WIDTH), 1.0) + torch.eye(3, WIDTH)))
+    candidate = Candidate(y, seen.latents, seen.latents.clone().requires_grad_())
+    values = Objective([term], [0.0])(candidate)
+    assert not values["mmd"].requires_grad
+    assert Objective([term], [1.0])(candidate)["mmd"].requires_grad
 
 
 def test_configurations_are_written_and_read() -> None:

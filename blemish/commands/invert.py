@@ -35,6 +35,7 @@ from ..configuration import encode as encoded
 from ..configuration import override, read_json
 from ..degradations import (
     Degradation,
+    LearnedLikelihood,
     UniversalDegradation,
     approximation,
     is_differentiable,
@@ -317,6 +318,11 @@ class _Worker:
             raise ValueError(
                 f"it has {width}x{height} pixels; this prior and this damage take {W}x{H} alone, bring it there first"
             )
+        if isinstance(self.search, LatentSearch) and self.search.config.bits:
+            if pixels.dtype != np.uint8:
+                raise ValueError("it has 16 bits, and likelihoods are of pictures of 8; save it so")
+            # Whole numbers to the end: their luma is one, too.
+            return tensor_of(pixels, C)[0].float() / 255
         peak = 65535 if pixels.dtype == np.uint16 else 255
         return tensor_of(pixels.astype(np.float32) / peak, C)[0]
 
@@ -383,16 +389,18 @@ def _observed_shape(search: Inverter | LatentSearch) -> tuple[int, int, int]:
     size = f"the prior makes {width}x{height} pixels"
     if height % scale or width % scale:
         raise ValueError(f"{size}, which a reduction by {scale} does not divide; choose another")
-    if isinstance(damage, UniversalDegradation):
-        if damage.channels != channels:
-            raise ValueError(
-                f"the prior makes pictures of {channels} channels, the universal model takes {damage.channels}; both "
-                "must have been trained on the same"
-            )
-        if min(height, width) < SMALLEST:
-            raise ValueError(
-                f"{size}, too few to read a damage off; {SMALLEST}x{SMALLEST} is the least"
-            )
+    if isinstance(damage, UniversalDegradation | LearnedLikelihood) and damage.channels != channels:
+        what = "universal model" if isinstance(damage, UniversalDegradation) else "likelihood"
+        raise ValueError(
+            f"the prior makes pictures of {channels} channels, the {what} takes {damage.channels}; both must have been "
+            "trained on the same"
+        )
+    if isinstance(damage, UniversalDegradation) and min(height, width) < SMALLEST:
+        raise ValueError(
+            f"{size}, too few to read a damage off; {SMALLEST}x{SMALLEST} is the least"
+        )
+    if isinstance(search, LatentSearch):
+        return search.observed
     return channels, height // scale, width // scale
 
 

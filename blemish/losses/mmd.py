@@ -189,7 +189,7 @@ class MMD(nn.Module):
         n = len(self.samples)
         # Where nothing need be differentiated and float64 has the digits, the fast way to distances is as good; what
         # it leaves of a draw's distance from itself is known to be nothing. Centred, it subtracts smaller numbers.
-        s = self.samples.double()
+        s = _wide(self.samples)
         s = s - s.mean(dim=0)
         total = torch.zeros((), dtype=torch.float64, device=s.device)
         for start in range(0, n, _ENOUGH):
@@ -216,10 +216,15 @@ def _check(samples: Tensor, least: int) -> None:
 def _median(samples: Tensor, power: int) -> float:
     """Returns the median of the distances to a power between different draws."""
     _check(samples, least=2)
-    median = float(torch.pdist(samples[:_ENOUGH].detach().double()).median()) ** power
+    median = float(torch.pdist(_wide(samples[:_ENOUGH].detach())).median()) ** power
     if not median > 0:
         raise ValueError(
             "the median of the draws' distances is 0, so that they tell no bandwidth: most are equal; "
             "give gamma as a number, or draws that differ"
         )
     return median
+
+
+def _wide(samples: Tensor) -> Tensor:
+    """Returns draws in float64, on the CPU where their device has none."""
+    return (samples.cpu() if samples.device.type == "mps" else samples).double()

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.random import Randomness, generator_for, generators_for, randn
+from ..losses.similarity import clamped
 
 __all__ = ["Prior", "Space", "sample_batches"]
 
@@ -108,8 +109,8 @@ class Prior(nn.Module, abc.ABC):
         return self.synthesize(z)
 
     def sample(self, n: int, *, generator: Randomness) -> Tensor:
-        """Draws images in [0, 1], with shape (n, C, H, W)."""
-        return self.synthesize(self.latents(n, generator=generator)).clamp(0, 1)
+        """Draws images in [0, 1], with shape (n, C, H, W); the clamp lets gradients pass."""
+        return clamped(self.synthesize(self.latents(n, generator=generator)))
 
     def map(self, z: Tensor) -> Tensor:
         """Returns style vectors w of latents z, both with shape (B, D).

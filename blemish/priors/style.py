@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..functional.random import Randomness, rand, whole
+from ..losses.similarity import clamped
 from ..networks import StyleGenerator, StyleNetwork
 from .base import Space
 from .network import NetworkPrior
@@ -97,7 +98,7 @@ class StylePrior(NetworkPrior):
         which = (layers >= place).long() if count == 2 else layers.expand(n, -1)
         which = which * (rand((n, 1), generator) < self.config.mixing)
         styles = w.gather(1, which[:, :, None].expand(-1, -1, w.shape[2]))
-        return self.synthesize(styles, "W+").clamp(0, 1)
+        return clamped(self.synthesize(styles, "W+"))
 
     def map(self, z: Tensor) -> Tensor:
         """Returns style vectors w of latents z, both with shape (B, D)."""

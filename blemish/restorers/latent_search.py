@@ -71,6 +71,7 @@ class Found:
         space: The space of the latents.
         losses: Their objective, with shape (B,).
         last: The images after the last step, with shape (B, C, H, W).
+        noise: The maps of noise of the images, with shapes (B, 1, side, side); none where the prior's own were left.
         path: The terms before each step and after the last, without their weights, and the objective as ``total``; each
             with shape (steps + 1, B).
     """
@@ -80,6 +81,7 @@ class Found:
     space: Space
     losses: Tensor
     last: Tensor
+    noise: tuple[Tensor, ...]
     path: dict[str, Tensor]
 
     def path_of(self, i: int) -> dict[str, list[float]]:
@@ -102,6 +104,7 @@ def best_found(results: Sequence[Found]) -> Found:
         space=results[0].space,
         losses=pick(list(losses)),
         last=pick([found.last for found in results]),
+        noise=tuple(pick(maps) for maps in zip(*(found.noise for found in results), strict=True)),
         path={name: pick([found.path[name].T for found in results]).T for name in results[0].path},
     )
 
@@ -152,7 +155,10 @@ class LatentSearch(nn.Module):
             scales: In place of one bandwidth, factors on this median, whose kernels are averaged.
             unbiased: Whether the discrepancy leaves out what a style has in common with itself (the U-statistic).
             draws: The draws of the prior that the latents are compared with.
-            noise: How many of the first maps of noise move, too; each on a sphere.
+            noise: How many of the first maps of noise move, too, each on a sphere; then all maps are drawn, and the others
+                stay as they were drawn. With 0 they are the prior's own.
+            side: The height of the observed images where bits alone compare with them, and the law knows smaller images
+                than the prior makes; None stands for the prior's.
             restarts: The number of searches; the one with the lowest objective is kept.
             seed: The seed of all random numbers.
         """
@@ -178,6 +184,7 @@ class LatentSearch(nn.Module):
         unbiased: bool = False
         draws: int = 1000
         noise: int = 0
+        side: int | None = None
         restarts: int = 1
         seed: int = 0
 
@@ -188,9 +195,9 @@ class LatentSearch(nn.Module):
                     raise ValueError(
                         f"{name}={getattr(self, name)!r} is not known; choose {', '.join(map(str, kinds))}"
                     )
-            least = {"steps": 1, "draws": 2, "restarts": 1, "noise": 0, "floor": 0}
+            least = {"steps": 1, "draws": 2, "restarts": 1, "noise": 0, "floor": 0, "side": 1}
             for name, bound in least.items():
-                if getattr(self, name) < bound:
+                if getattr(self, name) is not None and getattr(self, name) < bound:
                     raise ValueError(f"{name}={getattr(self, name)}; give at least {bound}")
             if not min(self.lr, self.gamma or 1, *self.scales, 1) > 0 or self.gamma == 0:
                 raise ValueError(
@@ -215,7 +222,8 @@ class LatentSearch(nn.Module):
         super().__init__()
         self.prior, self.degradation = prior, degradation or Identity()
         self.config = _settled(config or LatentSearch.Config(), prior, self.degradation)
-        self.estimate = estimate or self._drawn
+        self.estimate = estimate
+        self._mmds: dict[tuple[torch.device, torch.dtype], MMD] = {}
         self.tell: Callable[[int], object] = lambda done: None
         """Is told how often the objective was asked, for a display."""
 
@@ -225,12 +233,23 @@ class LatentSearch(nn.Module):
         return self.degradation.scale
 
     @property
+    def observed(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of the images that are restored."""
+        channels, height, width = self.prior.shape
+        side = self.config.side or height
+        return channels, side // self.scale, side * width // height // self.scale
+
+    @property
     def asked(self) -> int:
         """How often a batch asks for the objective."""
         return self.config.restarts * (self.config.steps + 1)
 
     def searches(self, y: Tensor) -> tuple[Found, ...]:
         """Returns what each restart finds for observed images in [0, 1], with shape (B, C, H, W)."""
+        if tuple(y.shape[1:]) != self.observed:
+            raise ValueError(
+                f"got images with shape {tuple(y.shape)}; this search takes (B, {', '.join(map(str, self.observed))})"
+            )
         with torch.inference_mode(mode=False), torch.enable_grad():
             y = y.clone()
             return tuple(self._search(y, restart) for restart in range(self.config.restarts))
@@ -256,8 +275,10 @@ class LatentSearch(nn.Module):
         config = self.config
         terms: list[tuple[Term, float]] = []
         if config.pixels:
-            params = self.estimate(y, generator).to(y.device)
-            known = PixelDistance(y, self.degradation, params, config.norm, config.floor)
+            # A law without gradients has nothing to say of pixels but that they are about where they were.
+            damage = self.degradation if is_differentiable(self.degradation) else Identity()
+            params = self._params(damage, y, generator)
+            known = PixelDistance(y, damage, params, config.norm, config.floor)
             terms.append((known, config.pixels))
         if config.bits:
             assert isinstance(self.degradation, Likelihood)
@@ -286,18 +307,19 @@ class LatentSearch(nn.Module):
             losses = objective.total(values)
             for name, value in {**values, "total": losses}.items():
                 path.setdefault(name, []).append(value.detach())
-            best.see(losses.detach(), walk.latents().detach(), candidate.images.detach())
+            if config.kept == "last":
+                best = _Best()
+            best.see(losses, candidate.images, walk.latents(), *walk.maps)
             if step < config.steps:
                 walk.step(losses.sum(), step)
-        if config.kept == "last":
-            best = _Best()
-            best.see(losses.detach(), walk.latents().detach(), candidate.images.detach())
+        images, latents, *maps = best.tensors
         return Found(
-            images=best.images,
-            latents=best.latents,
+            images=images,
+            latents=latents,
             space=_space(config),
             losses=best.losses,
             last=candidate.images.detach(),
+            noise=tuple(maps),
             path={name: torch.stack(values) for name, values in path.items()},
         )
 
@@ -328,18 +350,23 @@ class LatentSearch(nn.Module):
         return [m.to(y) for m in self.prior.noise(len(y), generator=generator)]
 
     def _mmd(self, y: Tensor) -> MMD:
-        config = self.config
-        median: tuple[float, ...] | Literal["median"] = config.scales or "median"
-        return MMD.of(
-            draws_of(self.prior, _space(config), config.draws, like=y),
-            power=config.power,
-            gamma=median if config.gamma is None else config.gamma,
-            unbiased=config.unbiased,
-        )
+        config, key = self.config, (y.device, y.dtype)
+        # The draws are those of all batches and restarts, and their part of the discrepancy is a constant.
+        if key not in self._mmds:
+            median: tuple[float, ...] | Literal["median"] = config.scales or "median"
+            self._mmds[key] = MMD.of(
+                draws_of(self.prior, _space(config), config.draws, like=y),
+                power=config.power,
+                gamma=median if config.gamma is None else config.gamma,
+                unbiased=config.unbiased,
+            )
+        return self._mmds[key]
 
-    def _drawn(self, y: Tensor, generator: Randomness) -> Params:
-        drawn: Params = self.degradation.sample((len(y), *self.prior.shape), generator=generator)
-        return drawn
+    def _params(self, damage: Degradation[Any], y: Tensor, generator: Randomness) -> Params:
+        if self.estimate is not None and damage is self.degradation:
+            return self.estimate(y, generator).to(y.device)
+        drawn: Params = damage.sample((len(y), *self.prior.shape), generator=generator)
+        return drawn.to(y.device)
 
 
 def draws_of(prior: Prior, space: Space, count: int, *, like: Tensor) -> Tensor:
@@ -375,22 +402,20 @@ class _Best:
     """The candidate with the lowest objective so far, for each image."""
 
     losses: Tensor
-    latents: Tensor
-    images: Tensor
+    tensors: tuple[Tensor, ...] = ()
 
-    def __init__(self) -> None:
-        self._seen = False
-
-    def see(self, losses: Tensor, latents: Tensor, images: Tensor) -> None:
-        """Keeps what is better than what was seen before."""
+    @torch.no_grad()
+    def see(self, losses: Tensor, *tensors: Tensor) -> None:
+        """Keeps what belongs to a lower objective than what was seen before."""
         losses = losses.nan_to_num(nan=math.inf)
-        if not self._seen:
-            self.losses, self.latents, self.images, self._seen = losses, latents, images, True
+        if not self.tensors:
+            # Copies: maps of noise move in place.
+            self.losses, self.tensors = losses, tuple(t.detach().clone() for t in tensors)
             return
         better = losses < self.losses
         self.losses = torch.where(better, losses, self.losses)
-        self.latents = torch.where(_like(better, latents), latents, self.latents)
-        self.images = torch.where(_like(better, images), images, self.images)
+        pairs = zip(tensors, self.tensors, strict=True)
+        self.tensors = tuple(torch.where(_like(better, new), new, old) for new, old in pairs)
 
 
 def _like(rows: Tensor, tensor: Tensor) -> Tensor:
@@ -493,12 +518,21 @@ def _settled(
             f"bits={bits}: {name} is no likelihood, and no image has a probability under it; give a run of the recipe "
             "likelihood, or noise, or set bits=0"
         )
-    if pixels and not smooth:
+    if pixels and not smooth and not (likely and degradation.scale == 1):
         raise ValueError(
             f"pixels={pixels}: {name} has no gradients to the image; set pixels=0, or give another degradation"
         )
     if not bits and not pixels:
         raise ValueError("pixels=0 and bits=0: nothing would ask for the observed image; set one")
+    if config.side is not None and pixels:
+        raise ValueError(
+            f"side={config.side}: pixels are compared at the prior's size; set pixels=0 and bits, or leave side out"
+        )
+    if space == "W+" and config.centre == config.start == "mean" and config.sphere == "start":
+        raise ValueError(
+            "the search starts in the centre of its spheres, and no step could leave it; set sphere=prior or "
+            "sphere=none, start=random, or centre=origin"
+        )
     if config.noise > len(prior.noise_sides):
         raise ValueError(
             f"noise={config.noise}: this {type(prior).__name__} has {len(prior.noise_sides)} maps of noise; give at most "

@@ -166,10 +166,14 @@ class Objective:
     weights: Sequence[float]
 
     def __call__(self, candidate: Candidate) -> dict[str, Tensor]:
-        """Returns the terms by name, without their weights, each with shape (B,)."""
-        return {term.name: term(candidate) for term in self.terms}
+        """Returns the terms by name, without their weights, each with shape (B,); one of weight 0 has no gradient."""
+        found = {}
+        for term, weight in zip(self.terms, self.weights, strict=True):
+            with torch.set_grad_enabled(bool(weight) and torch.is_grad_enabled()):
+                found[term.name] = term(candidate)
+        return found
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """Returns the sum of weighted terms, with shape (B,)."""
-        weighted = [w * values[t.name] for t, w in zip(self.terms, self.weights, strict=True)]
+        weighted = [w * values[t.name] for t, w in zip(self.terms, self.weights, strict=True) if w]
         return torch.stack(weighted).sum(dim=0)

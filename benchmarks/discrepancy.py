@@ -4,15 +4,16 @@
         --priors none=runs/prior,two=runs/prior-two,all=runs/prior-all [--law runs/jpeg] [--weights 0,1,3,10] [--seeds 0,1,2]
     python benchmarks/discrepancy.py --out docs/results/discrepancy        # the table of the cells that are there
 
-Images of TEST are damaged by JPEG, and restored by the search ``mmd`` without spheres, from the mean style, with several
-weights of the discrepancy; all else is equal. Priors are runs of the recipe ``style-prior`` that differ in
+Images of TEST are damaged by JPEG, and restored by the search ``mmd`` from the mean style, with several weights of the
+discrepancy, on the spheres of --sphere (start, prior, none); all else is equal. Priors are runs of the recipe ``style-prior`` that differ in
 ``system.prior.mixing`` and ``system.prior.mixed`` alone: what a sample looks like whose layers have styles of their own,
 which is what the discrepancy asks for, a generator learns only where it is trained on such samples. With --law, the bits of
 a learned likelihood stand in place of the distance between pixels, for the priors of --law-priors. For the priors of
 --own-priors such samples are restored, too, in place of images of TEST, and realism is the distance to others of them: then
 the prior is the true one.
 
-A cell is a prior, what is asked of the data, a weight and a seed of the damage: OUT/cells/PRIOR-DATA-WEIGHT-SEED.json, with
+A cell is a prior, what is asked of the data, spheres, a weight and a seed of the damage:
+OUT/cells/PRIOR-DATA-SPHERE-WEIGHT-SEED.json, with
 the distance to the true image (accuracy), that of the damaged restoration to the observed image (fidelity; RMS of
 pixels), and the distance of patches to those of other clean images: Fréchet, and the unbiased kernel distance.
 OUT/cells.json holds all cells, OUT/table.md the table. *own* is the same distance of samples whose layers have a
@@ -41,9 +42,6 @@ from blemish.functional.stages import to_8_bits
 from blemish.metrics import extract, frechet, kid, psnr
 from blemish.restorers import MMD_SEARCH, LatentSearch, best_found
 from blemish.runs import load
-
-SEARCH = replace(MMD_SEARCH, sphere="none")
-"""What is minimised beside the discrepancy."""
 
 
 def judged(x: Tensor, clean: Tensor, again: Tensor, y: Tensor, real: Tensor) -> dict[str, float]:
@@ -107,22 +105,28 @@ def restore(
         y = to_8_bits(damage(clean, params))
         for what, weights in asked:
             for weight in map(float, weights.split(",")):
-                file = f"{name.replace(', ', '-')}-{what}-{weight:g}-{seed}.json"
+                file = f"{name.replace(', ', '-')}-{what}-{args.sphere}-{weight:g}-{seed}.json"
                 path = args.out / "cells" / file
                 if path.exists():
                     check(path, args)
                     continue
                 begin = time.process_time()
                 told = law if what == "bits" else None
-                search = LatentSearch(prior, told, replace(SEARCH, mmd=weight))
+                config = replace(MMD_SEARCH, sphere=args.sphere, mmd=weight)
+                search = LatentSearch(prior, told, config)
                 found = best_found(search.eval().requires_grad_(False).searches(y))
                 seconds = time.process_time() - begin
                 x, total = found.images.clamp(0, 1), found.path["total"]
                 at = (total.argmin(dim=0), torch.arange(args.count))
                 terms = {k: round(float(v[at].mean()), 6) for k, v in found.path.items()}
                 scores = judged(x, clean, to_8_bits(damage(x, params)), y, real)
-                document = {"prior": name, "data": what, "weight": weight, "seed": seed}
-                document |= {"count": args.count, "degradation": args.degradation, **scores}
+                document = {"prior": name, "data": what, "sphere": args.sphere, "weight": weight}
+                document |= {
+                    "seed": seed,
+                    "count": args.count,
+                    "degradation": args.degradation,
+                    **scores,
+                }
                 document |= {"terms": terms, "own": round(own, 5)}
                 arms.write_cell(path, {**document, "cpu_seconds": round(seconds, 1)})
                 print(path.stem, scores, flush=True)
@@ -140,16 +144,23 @@ def table(out: Path) -> str:
     """Returns the table of all cells as Markdown, and writes them into one file."""
     documents = arms.read_cells(out)
     (out / "cells.json").write_text(json.dumps(documents, indent=1) + "\n")
-    grouped: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    for d in sorted(documents, key=lambda d: (d["data"] == "bits", d["prior"], d["weight"])):
-        grouped.setdefault((d["prior"], d["data"], d["weight"]), []).append(d)
+    grouped: dict[tuple[str, str, str, float], list[dict[str, Any]]] = {}
+    order = ("start", "prior", "none")
+    for d in sorted(
+        documents,
+        key=lambda d: (order.index(d["sphere"]), d["data"] == "bits", d["prior"], d["weight"]),
+    ):
+        grouped.setdefault((d["prior"], d["data"], d["sphere"], d["weight"]), []).append(d)
     scores = {"accuracy": 3, "fidelity": 3, "rms": 4, "psnr": 2, "frechet": 0, "kernel": 2}
-    rows = [["mixed styles", "data", "weight", "seeds", *scores, "mmd", "own", "s for all"]]
-    for (prior, data, weight), found in grouped.items():
+    rows = [
+        ["mixed styles", "data", "sphere", "weight", "seeds", *scores, "mmd", "own", "s for all"]
+    ]
+    for (prior, data, sphere, weight), found in grouped.items():
         rows.append(
             [
                 prior,
                 data,
+                sphere,
                 f"{weight:g}",
                 ", ".join(str(d["seed"]) for d in found),
                 *(arms.spread([d[name] for d in found], n) for name, n in scores.items()),
@@ -172,6 +183,7 @@ def main() -> None:
     parser.add_argument("--law")
     parser.add_argument("--law-priors", default="")
     parser.add_argument("--own-priors", default="")
+    parser.add_argument("--sphere", choices=("start", "prior", "none"), default="start")
     parser.add_argument("--weights", default="0,1,3,10")
     parser.add_argument("--law-weights", default="0,3")
     parser.add_argument("--degradation", default="jpeg:10-30")

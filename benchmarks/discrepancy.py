@@ -5,12 +5,12 @@
     python benchmarks/discrepancy.py --out docs/results/discrepancy        # the table of the cells that are there
 
 Images of TEST are damaged by JPEG, and restored by the search ``mmd`` from the mean style, with several weights of the
-discrepancy, on the spheres of --sphere (start, prior, none); all else is equal. Priors are runs of the recipe ``style-prior`` that differ in
-``system.prior.mixing`` and ``system.prior.mixed`` alone: what a sample looks like whose layers have styles of their own,
-which is what the discrepancy asks for, a generator learns only where it is trained on such samples. With --law, the bits of
-a learned likelihood stand in place of the distance between pixels, for the priors of --law-priors. For the priors of
---own-priors such samples are restored, too, in place of images of TEST, and realism is the distance to others of them: then
-the prior is the true one.
+discrepancy, on the spheres of --sphere (start, prior, none); all else is equal. Priors are runs of the recipe
+``style-prior`` that differ in ``system.prior.mixing`` and ``system.prior.mixed`` alone: what a sample looks like whose
+layers have styles of their own, which is what the discrepancy asks for, a generator learns only where it is trained on
+such samples. With --law, the bits of a learned likelihood stand in place of the distance between pixels, for the priors
+of --law-priors. For the priors of --own-priors such samples are restored, too, in place of images of TEST, and realism is
+the distance to others of them: then the prior is the true one.
 
 A cell is a prior, what is asked of the data, spheres, a weight and a seed of the damage:
 OUT/cells/PRIOR-DATA-SPHERE-WEIGHT-SEED.json, with

@@ -470,7 +470,7 @@ def _hand_over(
             system.get_submodule(name).load_state_dict(parts[name].state_dict())
         elif name in system.given and system.lacks(name) and not resumed:
             raise ValueError(
-                f"{config.recipe} is trained against a {name} that it is given: add --{name} RUN, or setting:NAME "
+                f"{config.recipe} is trained against a {name} that it is given: add --degradation RUN, or setting:NAME "
                 "(in Python parts)"
             )
 

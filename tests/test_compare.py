@@ -101,7 +101,7 @@ def write_choices(path: Path, html: str, chosen: list[str], **changes: Any) -> P
 
 
 def test_a_page_shows_each_pair_once_without_names(arms: Path) -> None:
-    page = page_of(arms)
+    page = page_of(arms, "--seed", "0")
     found = sides_of(page)
     assert sorted(i for i, _ in found) == list(range(COUNT))
     assert [i for i, _ in found] != list(range(COUNT))
@@ -119,8 +119,10 @@ def test_a_page_shows_each_pair_once_without_names(arms: Path) -> None:
 
 
 def test_the_seed_determines_the_page(arms: Path) -> None:
-    first, again, other = page_of(arms), page_of(arms), page_of(arms, "--seed", "1")
+    first, again, other = (page_of(arms, "--seed", seed) for seed in "001")
     assert first == again
+    # Without one it is drawn.
+    assert about(page_of(arms))["seed"] != about(page_of(arms))["seed"]
     assert sides_of(first) != sides_of(other)
     assert about(first)["page"] != about(other)["page"]
     fewer = page_of(arms, "--count", "3")
@@ -346,3 +348,22 @@ def test_both_agree_with_scipy() -> None:
         assert sign_test(successes, total) == pytest.approx(found.pvalue, rel=1e-9)
         interval = found.proportion_ci(method="wilson")
         assert wilson(successes, total) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+def test_choices_are_not_replaced_by_what_is_read_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "choices.json"
+    file.write_text("{}")
+    arguments = [
+        "compare",
+        "a",
+        "b",
+        "--choices",
+        str(file),
+        "--json",
+        str(tmp_path / "./choices.json"),
+    ]
+    assert cli.run(arguments) == 1
+    assert "holds the choices themselves" in capsys.readouterr().err
+    assert file.read_text() == "{}"

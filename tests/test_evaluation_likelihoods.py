@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from blemish import artefacts
 from blemish.cli import run as cli
+from blemish.commands.likelihoods import find_likelihood
 from blemish.degradations import GaussianNoise, LearnedLikelihood, plain
 from blemish.evaluation.likelihoods import (
     CONDITIONS,
@@ -233,3 +234,27 @@ def test_what_has_no_likelihood_is_named(
     assert code == 1
     assert "--observed" in text
     assert plain("noise:0.1").tells
+
+
+def test_the_rival_is_the_same_on_a_part_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = rand((8, 3, 64, 64), generator_for("x"))
+    u = rand((8, 3, 64, 64), generator_for("u")).clamp(1e-4, 1 - 1e-4)
+    y = to_8_bits((x + 0.02 * u.logit()).clamp(0, 1))
+    whole = LogisticLaw.fitted(y, x)
+    monkeypatch.setattr("blemish.evaluation.likelihoods.FITTED", 4096)
+    part = LogisticLaw.fitted(y, x)
+    assert part != whole
+    assert part.scales == pytest.approx(whole.scales, rel=0.06)
+    assert part.scales == pytest.approx([0.02] * 3, rel=0.1)
+    for one, other in zip(part.locations, whole.locations, strict=True):
+        assert abs(one - other) < 2e-3
+
+
+def test_a_folder_may_be_called_like_a_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jpeg").mkdir()
+    assert find_likelihood("jpeg") is None
+    with pytest.raises(ValueError, match="jpeg"):
+        find_likelihood("jpeg:30")

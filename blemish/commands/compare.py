@@ -7,6 +7,7 @@ pictures are, so that both folders are needed again, as they were.
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def run(
     if output is not None:
         if json is not None:
             raise ValueError(f"--json {json} is for what was chosen; give it with --choices")
-        return _write(a, b, output, reference, 100 if count is None else count, seed or 0)
+        # Who knows the seed knows the sides: by default nobody does.
+        drawn = secrets.randbelow(2**32) if seed is None else seed
+        return _write(a, b, output, reference, 100 if count is None else count, drawn)
     if reference is not None or count is not None or seed is not None:
         raise ValueError(
             "--reference, --count and --seed are of the page, whose choices say them; leave them out"
@@ -131,6 +134,8 @@ def _write(a: str, b: str, output: Path, reference: str | None, count: int, seed
 
 
 def _read(a: str, b: str, files: Sequence[Path], json: Path | None) -> int:
+    if json is not None and json.resolve() in [file.resolve() for file in files]:
+        raise ValueError(f"--json {json} holds the choices themselves; give another file")
     every = [read_choices(file) for file in files]
     _check_different(every)
     arms = _Arms(a, b)

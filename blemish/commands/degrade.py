@@ -159,7 +159,8 @@ def find_degradation(
         return task(what.removeprefix("task:"))
     if what.partition(":")[0] in PIPELINES:
         return pipeline(what)
-    if what.partition(":")[0] in PLAIN:
+    kind, colon, _ = what.partition(":")
+    if colon and kind in PLAIN:
         return plain(what)
     if not Path(what).is_dir():
         raise ValueError(

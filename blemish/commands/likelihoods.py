@@ -42,6 +42,9 @@ CROP = 64
 PER_IMAGE = 16
 """The number of crops of a photograph, at most."""
 
+COUNT = 1_000
+"""The number of crops that are judged where nothing else is said; all of them are held in memory, clean and observed."""
+
 RIVAL = 256
 """The number of crops that the rival is fitted to."""
 
@@ -83,7 +86,8 @@ def find_likelihood(what: str, checkpoint: Which | None = None) -> Found | None:
     Raises:
         ValueError: If it is damage whose likelihood is not known.
     """
-    if what.partition(":")[0] in PLAIN:
+    name, colon, _ = what.partition(":")
+    if colon and name in PLAIN:
         known = plain(what)
         if not is_likelihood(known):
             raise ValueError(
@@ -106,7 +110,7 @@ def evaluate(
     reference: str | None,
     *,
     observed: str | None,
-    count: int,
+    count: int | None,
     size: int | None,
     seed: int,
     device: str,
@@ -119,7 +123,7 @@ def evaluate(
         found: The likelihood.
         reference: Clean photographs; None where other options than those of likelihoods were given.
         observed: Observed ones of the same names; None damages the clean ones.
-        count: The number of crops, at most.
+        count: The number of crops, at most; None means :data:`COUNT`.
         size: The side of crops; None means that of the run.
         seed: Decides which crops, their damage, and which is whose other.
         device: Where it is computed.
@@ -146,7 +150,7 @@ def evaluate(
         data = replace(data, channels=found.run.config.data.channels)
     if observed is not None:
         data = replace(data, clean=reference)
-    x, y, groups = _pairs(data, damage, count, seed)
+    x, y, groups = _pairs(data, damage, COUNT if count is None else count, seed)
     own = _own_pairs(found, seed)
     likelihood = found.likelihood.to(place)
     moved = None if own is None else (own[0].to(place), own[1].to(place))

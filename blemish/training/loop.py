@@ -178,7 +178,11 @@ def _run_phases(
             journal.log()
         if done or state.images % training.sample_every == 0:
             journal.call(hooks)
-            done = done or _has_enough(run, enough, journal)
+            if not done and _has_enough(run, enough, journal):
+                done = True
+                # An early end falls between two lines, and what was trained since the last one has none yet.
+                if state.images % training.log_every:
+                    journal.log()
         if done or stop or state.images % training.checkpoint_every == 0:
             save(run, journal.seconds())
         journal.progress.update(state.images)

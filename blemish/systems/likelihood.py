@@ -1,6 +1,6 @@
 r"""A likelihood of damaged images, learned from pairs: clean images x, and what became of them, y.
 
-.. math:: L = -\frac{1}{C H W \ln 2} \operatorname{E} \log_2 p(y \mid x)
+.. math:: L = -\frac{1}{C H W \ln 2} \operatorname{E} \log p(y \mid x)
 
 in bits for each value: what y costs for who knows x.
 

@@ -4,8 +4,9 @@
     python benchmarks/likelihood.py --out docs/results/likelihood                # the table of the cells that are there
     python benchmarks/likelihood.py TRAIN TEST --out docs/results/likelihood --arms logistic --sheet FILE.png
 
-TRAIN and TEST are folders of clean photographs. All arms have the same crops, JPEG, batches, rate and number of
-iterations, and are judged by the best weights on photographs kept back from TRAIN:
+TRAIN and TEST are folders of clean photographs. All arms have the same crops, JPEG, batches and rate, and at most the same
+number of iterations: an arm ends early where photographs kept back from TRAIN cost more and more, so that the table says
+how many images each saw. They are judged by the best weights on these photographs:
 
 logistic      the recipe
 gaussian      its mixtures are of normal laws
@@ -174,7 +175,7 @@ def table(out: Path) -> str:
     for document in documents:
         cells.setdefault(document["arm"], []).append(document)
     head = ["arm", "seeds", *CONDITIONS, "guess", "margin", "told", f"by {MARGIN:g}", "gain"]
-    rows = [[*head, "CPU min"]]
+    rows = [[*head, "images", "CPU min"]]
     for arm in (arm for arm in ARMS if arm in cells):
         found = cells[arm]
         rows.append(
@@ -185,6 +186,7 @@ def table(out: Path) -> str:
                 *(arms.spread([d[name] for d in found]) for name in ("guess", "margin")),
                 *(arms.spread([d[name] for d in found], 3) for name in ("told", "told clearly")),
                 arms.spread([d["gain"] for d in found]),
+                arms.spread([d["images"] for d in found], 0),
                 arms.spread([d["cpu_seconds"] / 60 for d in found], 0),
             ]
         )

@@ -371,11 +371,15 @@ def evaluate(
     metrics: Metrics = None,
     features: Features = "effnet-lite0",
     count: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "-n", "--count", help="Images of each set, or pairs, at most.", metavar="N", min=2
+            "-n",
+            "--count",
+            help="Images of each set, or pairs, at most; default: 10000, of a likelihood 1000 crops.",
+            metavar="N",
+            min=2,
         ),
-    ] = 10_000,
+    ] = None,
     size: Annotated[
         int | None, typer.Option(help="Bring all images to this side.", metavar="N", min=1)
     ] = None,

@@ -290,7 +290,7 @@ def compare(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the order and the sides; default: 0.", metavar="S", min=0),
+        typer.Option(help="Seed of the order and the sides; default: drawn.", metavar="S", min=0),
     ] = None,
     json: JsonFile = None,
 ) -> Any:

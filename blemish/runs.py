@@ -464,15 +464,21 @@ def _hand_over(
 ) -> None:
     """Gives a system the weights of parts that were trained before; a checkpoint has them."""
     for name in parts.keys() - {*system.given, *system.continued}:
-        raise ValueError(f"{config.recipe} learns its {name} itself; leave --{name} out")
+        raise ValueError(f"{config.recipe} learns its {name} itself; leave --{_option(name)} out")
     for name in (*system.given, *system.continued):
         if name in parts:
             system.get_submodule(name).load_state_dict(parts[name].state_dict())
         elif name in system.given and system.lacks(name) and not resumed:
             raise ValueError(
-                f"{config.recipe} is trained against a {name} that it is given: add --degradation RUN, or setting:NAME "
+                f"{config.recipe} is trained against a {name} that it is given: add --{_option(name)} RUN, or "
+                "setting:NAME "
                 "(in Python parts)"
             )
+
+
+def _option(part: str) -> str:
+    """Returns the option that gives a part; what damages images has one name on the command line."""
+    return "degradation" if part == "damage" else part
 
 
 def _has_checkpoint(out: Path, resume: Path | bool) -> bool:

@@ -417,9 +417,13 @@ def test_a_part_that_comes_later_adds_its_rows_and_stays_the_same(
     assert run(models, tmp_path, **rows) == 0
     before = (tmp_path / "cells" / "v2-0.json").stat().st_mtime_ns
     assert run(models, tmp_path, "--likelihood", models / "law", **rows) == 0
-    assert "2 cells, 1 to compute" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 cells, 1 to compute" in said
+    told = said.partition("finished without --likelihood, ")[2].partition("\n")[0]
+    assert told.endswith(f"compute them again: {tmp_path}/cells/v2-0.json")
     assert (tmp_path / "cells" / "v2-0.json").stat().st_mtime_ns == before
     assert run(models, tmp_path, **rows) == 0
+    assert "finished without" not in capsys.readouterr().out
     assert run(models, tmp_path, "--likelihood", "noise:0.2", **rows) == 1
     assert "bits1-early-0 has likelihood=" in capsys.readouterr().err
 

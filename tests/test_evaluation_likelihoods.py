@@ -14,12 +14,16 @@ from torch.testing import assert_close
 
 from blemish import artefacts
 from blemish.cli import run as cli
+from blemish.commands import likelihoods
+from blemish.commands.degrade import find_degradation
 from blemish.commands.likelihoods import find_likelihood
 from blemish.degradations import GaussianNoise, LearnedLikelihood, plain
 from blemish.evaluation.likelihoods import (
     CONDITIONS,
     LogisticLaw,
     _apart,
+    _counted,
+    _logistic,
     derangement,
     judge_likelihood,
 )
@@ -68,6 +72,40 @@ def test_no_other_law_is_likelier() -> None:
             tuple(m + shift for m in law.locations), tuple(s * factor for s in law.scales)
         )
         assert other.log_prob(y.double(), x.double()).sum() < best
+
+
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_counted_values_have_the_law_of_all_of_them(*, on_grid: bool) -> None:
+    # Many values lie in the outer bins.
+    x = rand((9, 2, 12, 12), generator_for("wide"))
+    x = to_8_bits(x) if on_grid else x
+    u = rand((9, 2, 12, 12), generator_for("noise")).clamp(1e-6, 1 - 1e-6)
+    y = to_8_bits(x + 0.02 + 0.1 * torch.logit(u))
+    free = torch.tensor([0.0, 0.0, -2.0, -2.0], dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        loss = -_logistic(free, y.double(), x.double()).mean()
+        loss.backward()
+        return loss
+
+    search.step(closure)
+    found = LogisticLaw.fitted(y, x)
+    expected = free.detach() / 2
+    assert_close(torch.tensor(found.locations).double(), expected[:2], rtol=0, atol=1e-5)
+    scales = free.detach()[2:].exp() / 2
+    assert_close(torch.tensor(found.scales).double(), scales, rtol=1e-3, atol=0)
+
+
+def test_what_is_counted_does_not_grow_with_the_images() -> None:
+    y, x = _logistic_images(4, 0.03, 0.02)
+    x = to_8_bits(x)
+    y = to_8_bits(y)
+    once, often = _counted(y, x), _counted(y.repeat(5, 1, 1, 1), x.repeat(5, 1, 1, 1))
+    assert len(once[1]) <= 511 + 2 * 256
+    for a, b in zip(once, often, strict=True):
+        assert_close(a, b)
 
 
 def test_equal_images_have_a_finite_rival() -> None:
@@ -165,6 +203,29 @@ def _evaluated(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int,
     return code, shown.out + shown.err
 
 
+def test_a_folder_called_as_damage_is_a_folder(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artefacts.save(GaussianNoise((0.1, 0.1)), Path("jpeg"))
+    assert find_likelihood("jpeg") is not None
+    assert isinstance(find_degradation("jpeg"), GaussianNoise)
+    assert find_likelihood("noise") is None
+    with pytest.raises(ValueError, match="is no degradation"):
+        find_degradation("noise")
+    with pytest.raises(ValueError, match="no likelihood in closed form"):
+        find_likelihood("jpeg:10")
+
+
+def test_without_a_number_a_thousand_crops_are_judged(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(likelihoods, "COUNT", 7)
+    code, text = _evaluated(capsys, "noise:0.05", photographs, "--size", 16)
+    assert code == 0, text
+    assert "crops: 7 of 16x16" in text
+
+
 def test_known_damage_is_evaluated(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,27 +295,3 @@ def test_what_has_no_likelihood_is_named(
     assert code == 1
     assert "--observed" in text
     assert plain("noise:0.1").tells
-
-
-def test_the_rival_is_the_same_on_a_part_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = rand((8, 3, 64, 64), generator_for("x"))
-    u = rand((8, 3, 64, 64), generator_for("u")).clamp(1e-4, 1 - 1e-4)
-    y = to_8_bits((x + 0.02 * u.logit()).clamp(0, 1))
-    whole = LogisticLaw.fitted(y, x)
-    monkeypatch.setattr("blemish.evaluation.likelihoods.FITTED", 4096)
-    part = LogisticLaw.fitted(y, x)
-    assert part != whole
-    assert part.scales == pytest.approx(whole.scales, rel=0.06)
-    assert part.scales == pytest.approx([0.02] * 3, rel=0.1)
-    for one, other in zip(part.locations, whole.locations, strict=True):
-        assert abs(one - other) < 2e-3
-
-
-def test_a_folder_may_be_called_like_a_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "jpeg").mkdir()
-    assert find_likelihood("jpeg") is None
-    with pytest.raises(ValueError, match="jpeg"):
-        find_likelihood("jpeg:30")

@@ -25,6 +25,7 @@ from blemish.evaluation import (
     inspect_page,
     report_page,
 )
+from blemish.evaluation.report import _note
 from blemish.evaluation.walks import steps, walks
 from blemish.functional.random import generator_for, rand
 from blemish.recipes import configure
@@ -172,6 +173,18 @@ def test_report_has_only_what_the_model_has(recipe: str, absent: set[str], prese
     page = check(report_page(make_record(recipe, "B")))
     assert absent & set(page.ids) == set()
     assert present in page.text
+
+
+def test_the_report_says_what_a_likelihood_was_given() -> None:
+    record = make_record()
+    for recipe, given in (
+        ("likelihood", "given the clean image and"),
+        ("likelihood-pairs", "given the damaged image itself, taken for a clean one, and"),
+    ):
+        law = configure(recipe, "tiny").system.degradation.build()
+        config = {**record.config, "recipe": recipe}
+        one = dataclasses.replace(record, config=config, prior=None, degradation=law)
+        assert given in _note(one, learned=True)
 
 
 def test_report_of_a_run_that_has_just_begun() -> None:

@@ -210,3 +210,20 @@ def test_extreme_draws_are_on_the_grid(family: Family) -> None:
 def test_wrong_numbers_of_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match=r"got 9 parameters for a pixel; 1 components of 3"):
         log_prob(torch.zeros(1, 9, 1, 1), torch.zeros(1, 3, 1, 1), components=1, family="logistic")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_scale_below_its_floor_is_the_floor_and_has_no_gradient(family: Family) -> None:
+    x = torch.tensor(0.4).view(1, 1, 1, 1)
+
+    def found(log_scale: float) -> tuple[Tensor, Tensor]:
+        parameters = torch.tensor([0.0, 0.1, log_scale])[None, :, None, None].requires_grad_()
+        log_p = log_prob(parameters, x, components=1, family=family).sum()
+        (gradient,) = torch.autograd.grad(log_p, parameters)
+        return log_p.detach(), gradient.flatten()
+
+    (below, none), (floor, _), (_, some) = found(-8.0), found(FLOOR), found(FLOOR + 0.1)
+    assert below == floor
+    # The mean still moves, and above the floor a wider law would be likelier.
+    assert none[2] == 0 < some[2]
+    assert none[1] > 0

@@ -39,6 +39,14 @@ def train_here(out: Path, trainings: Mapping[str, Sequence[str]], *, seed: int) 
         runs.start(config, out / name, resume=True, device="cpu", silent=True)
 
 
+def test_the_number_of_images_wins_over_the_sizes() -> None:
+    for name, words in perceptual_demo._trainings(perceptual_demo.SIZES["toy"], 24).items():
+        recipe, _, preset, *rest = words
+        changes = dict(change.split("=", 1) for change in rest[1::2])
+        config = runs.change(configure(recipe, preset), changes)
+        assert config.training.images == 24, name
+
+
 def test_the_demo_trains_restores_and_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,8 @@ def test_weights_are_not_made_up(learned: Path, tmp_path: Path) -> None:
     config = load(tmp_path / "r").config
     with pytest.raises(ValueError, match="trained against a degradation that it is given"):
         start(config, tmp_path / "again", device="cpu", silent=True)
+    with pytest.raises(ValueError, match="learns its damage itself; leave --degradation out"):
+        start(system, tmp_path / "p", parts={"damage": torch.nn.Linear(1, 1)}, silent=True)
     with pytest.raises(ValueError, match="learns its prior itself; leave --prior out"):
         start(system, tmp_path / "p", parts={"prior": torch.nn.Linear(1, 1)}, silent=True)
 

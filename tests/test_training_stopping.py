@@ -147,6 +147,15 @@ def test_a_run_ends_after_its_patience_and_keeps_the_best(
     assert _same(kept, ended.state.averages["degradation"].state_dict())
 
 
+def test_an_early_end_has_a_line_of_metrics(tmp_path: Path) -> None:
+    # Neither twice where a line is due, nor none where it is not.
+    for every, expected in ((16, [16, 32, 48]), (40, [40, 48])):
+        out = tmp_path / str(every)
+        _run(out, 1, _config(log_every=every))
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert [line["images"] for line in lines] == expected
+
+
 @pytest.mark.parametrize("broken", [16, 40, 72])
 def test_a_broken_run_keeps_and_stops_as_an_unbroken_one(broken: int, tmp_path: Path) -> None:
     whole = _run(tmp_path / "whole", 2)

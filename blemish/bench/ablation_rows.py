@@ -158,4 +158,8 @@ CAUSES = (
     ("the prior's spheres", "mean-mmd", "mean-mmd-prior"),
     ("Gaussian kernel", "mean-mmd", "mean-mmd-gaussian"),
 )
-"""Causes, each with a row without and a row with it that differ in nothing else."""
+"""Causes, each with a row without and a row with it that differ in nothing else that is set.
+
+The learning rate is set relative to the sphere's radius, or without spheres to the usual length of draws. So "mean start",
+whose sphere is the mean style's, "spheres" and "the prior's spheres" bring another rate with them, which is not parted from
+the cause."""

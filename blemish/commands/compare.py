@@ -52,7 +52,7 @@ def run(
         choices: What the page handed out, one file for each person, in place of ``output``.
         reference: Of a page, what both were made from, of the same names; shown above.
         count: Of a page, the pairs that are shown at most; None means 100.
-        seed: Of a page, the seed of what is shown, the order and the sides; None means 0.
+        seed: Of a page, the seed of what is shown, the order and the sides; None draws one.
         json: Of choices, the file that the result is written to, or None.
 
     Returns:
@@ -69,8 +69,8 @@ def run(
     if output is not None:
         if json is not None:
             raise ValueError(f"--json {json} is for what was chosen; give it with --choices")
-        # Who knows the seed knows the sides: by default nobody does.
-        drawn = secrets.randbelow(2**32) if seed is None else seed
+        # People who knew the seed could tell the sides before they see the page.
+        drawn = secrets.randbits(32) if seed is None else seed
         return _write(a, b, output, reference, 100 if count is None else count, drawn)
     if reference is not None or count is not None or seed is not None:
         raise ValueError(
@@ -134,10 +134,10 @@ def _write(a: str, b: str, output: Path, reference: str | None, count: int, seed
 
 
 def _read(a: str, b: str, files: Sequence[Path], json: Path | None) -> int:
-    if json is not None and json.resolve() in [file.resolve() for file in files]:
-        raise ValueError(f"--json {json} holds the choices themselves; give another file")
     every = [read_choices(file) for file in files]
     _check_different(every)
+    if json is not None:
+        _check_no_choices(json, files)
     arms = _Arms(a, b)
     first = every[0]
     trials = plan_trials(len(arms.pairs), count=first.count, seed=first.seed)
@@ -157,6 +157,21 @@ def _read(a: str, b: str, files: Sequence[Path], json: Path | None) -> int:
         json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(json, found.to_json(*names, arms.names).encode())
     return 0
+
+
+def _check_no_choices(json: Path, files: Sequence[Path]) -> None:
+    """Refuses to write over what somebody chose: there is no second copy."""
+    found = json.resolve() in [file.resolve() for file in files]
+    if json.is_file() and not found:
+        try:
+            read_choices(json)
+        except ValueError:
+            return
+        found = True
+    if found:
+        raise ValueError(
+            f"--json {json} is somebody's choices, which would be lost; give the result another name"
+        )
 
 
 def _check_different(every: Sequence[Choices]) -> None:

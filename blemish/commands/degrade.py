@@ -159,8 +159,9 @@ def find_degradation(
         return task(what.removeprefix("task:"))
     if what.partition(":")[0] in PIPELINES:
         return pipeline(what)
-    kind, colon, _ = what.partition(":")
-    if colon and kind in PLAIN:
+    # Without a number it is a folder's name.
+    name, colon, _ = what.partition(":")
+    if colon and name in PLAIN:
         return plain(what)
     if not Path(what).is_dir():
         raise ValueError(

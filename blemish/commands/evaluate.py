@@ -60,6 +60,9 @@ _WEIGHTS = {
 }
 """The metric that needs each file of weights; forms of one begin with its name."""
 
+COUNT = 10_000
+"""The number of images of each set, or pairs, where nothing else is said."""
+
 Open = Callable[..., Source]
 
 
@@ -70,7 +73,7 @@ def run(
     pairs: bool = False,
     metrics: str | None = None,
     features: str = "effnet-lite0",
-    count: int = 10_000,
+    count: int | None = None,
     size: int | None = None,
     fit: str = "none",
     crop: int | None = None,
@@ -94,7 +97,8 @@ def run(
         pairs: Whether images have partners of the same names in the reference.
         metrics: Names joined by commas; None means those that need no weights.
         features: What sets are compared on.
-        count: How many images of each set, or pairs, are compared at most; of more, as many at random.
+        count: How many images of each set, or pairs, are compared at most; of more, as many at random. None means 10,000,
+            of a likelihood 1,000 crops.
         size: Of sets, the side to which all images are brought, or None.
         fit: How: ``crop`` or ``resize``.
         crop: Pixels at each border that PSNR and SSIM of pairs leave out; None means ``scale``.
@@ -127,7 +131,7 @@ def run(
                 "--robustness damages clean pictures itself, and compares by PSNR: give --reference SOURCE, and "
                 "leave --pairs, --metrics, --weights, --crop, --size, --restorer and --scale out"
             )
-        pictures = read(reference, mixed=True, channels=3, limit=count)
+        pictures = read(reference, mixed=True, channels=3, limit=count or COUNT)
         return profile(what, pictures, device=device, checkpoint=checkpoint, out=json)
     likelihood = find_likelihood(what, checkpoint)
     if likelihood is not None:
@@ -147,6 +151,7 @@ def run(
         raise ValueError(
             f"--observed {observed} is for likelihoods, and {what} is none; leave it out"
         )
+    count = count or COUNT
     is_run = (Path(what) / "config.json").is_file()
     as_sets = reference is not None and not pairs
     if (restorer or scale) and not pairs:

@@ -39,11 +39,11 @@ __all__ = ["Found", "evaluate", "find_likelihood", "scored"]
 CROP = 64
 """The side of crops where no run tells one."""
 
-MOST = 1000
-"""The crops that are judged, at most: all are held at once."""
-
 PER_IMAGE = 16
 """The number of crops of a photograph, at most."""
+
+COUNT = 1_000
+"""The number of crops that are judged where nothing else is said; all of them are held in memory, clean and observed."""
 
 RIVAL = 256
 """The number of crops that the rival is fitted to."""
@@ -86,8 +86,8 @@ def find_likelihood(what: str, checkpoint: Which | None = None) -> Found | None:
     Raises:
         ValueError: If it is damage whose likelihood is not known.
     """
-    kind, colon, _ = what.partition(":")
-    if colon and kind in PLAIN:
+    name, colon, _ = what.partition(":")
+    if colon and name in PLAIN:
         known = plain(what)
         if not is_likelihood(known):
             raise ValueError(
@@ -110,7 +110,7 @@ def evaluate(
     reference: str | None,
     *,
     observed: str | None,
-    count: int,
+    count: int | None,
     size: int | None,
     seed: int,
     device: str,
@@ -123,7 +123,7 @@ def evaluate(
         found: The likelihood.
         reference: Clean photographs; None where other options than those of likelihoods were given.
         observed: Observed ones of the same names; None damages the clean ones.
-        count: The number of crops, at most, and at most :data:`MOST`.
+        count: The number of crops, at most; None means :data:`COUNT`.
         size: The side of crops; None means that of the run.
         seed: Decides which crops, their damage, and which is whose other.
         device: Where it is computed.
@@ -150,7 +150,7 @@ def evaluate(
         data = replace(data, channels=found.run.config.data.channels)
     if observed is not None:
         data = replace(data, clean=reference)
-    x, y, groups = _pairs(data, damage, min(count, MOST), seed)
+    x, y, groups = _pairs(data, damage, COUNT if count is None else count, seed)
     own = _own_pairs(found, seed)
     likelihood = found.likelihood.to(place)
     moved = None if own is None else (own[0].to(place), own[1].to(place))

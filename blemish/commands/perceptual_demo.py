@@ -201,11 +201,11 @@ def run(out: Path, *, seed: int = 0, images: int | None = None, size: str = "dem
 
 def _trainings(s: Size, images: int | None) -> dict[str, list[str]]:
     """Returns what ``blemish train`` is told of both runs."""
-    # Last, as a later setting counts.
-    few = () if images is None else (f"training.images={images}",)
+    # The last of two that set the same wins, over --images too.
+    few = () if images is None else _set((f"training.images={images}",))
     return {
-        "prior": ["style-prior", "--preset", "demo", *_set((*s.prior, *few))],
-        "likelihood": ["likelihood", "--preset", "tiny", *_set((*s.likelihood, *few))],
+        "prior": ["style-prior", "--preset", "demo", *_set(s.prior), *few],
+        "likelihood": ["likelihood", "--preset", "tiny", *_set(s.likelihood), *few],
     }
 
 

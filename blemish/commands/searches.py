@@ -15,6 +15,7 @@ from ..bench import (
     INVERSION_TASKS,
     AblationBench,
     AblationCell,
+    AblationProtocol,
     InversionBench,
     InversionCell,
     MeasuredTask,
@@ -177,12 +178,36 @@ def _ablation(wishes: Wishes) -> MeasuredTask[AblationCell]:
         niqe=weights.get("niqe"),
     )
     check_ablation_protocol(known, bench.protocol)
+    _tell_older(known, bench.protocol, wishes)
     lacking = {name: need for name in ABLATION_ROWS if name in rows and (need := bench.lacks(name))}
     for need in dict.fromkeys(lacking.values()):
         names = [name for name, lacked in lacking.items() if lacked == need]
         print(f"not computed, for want of {need}: {', '.join(names)}")
     cells = tuple(cell for cell in every if cell.row in rows and cell.row not in lacking)
     return MeasuredTask(cells, bench, out=wishes.out, deadline=deadline_of(wishes.budget))
+
+
+_LATER = {
+    "likelihood": "--likelihood",
+    "rankiqa_weights": "--weights rankiqa=...",
+    "niqe_weights": "--weights niqe=...",
+}
+"""Parts that add scores to every row, by their fields of the protocol."""
+
+
+def _tell_older(
+    known: Sequence[Mapping[str, Any]], protocol: AblationProtocol, wishes: Wishes
+) -> None:
+    """Tells which finished cells were computed without a part that is given now: they stay as they are."""
+    for name, option in _LATER.items():
+        if getattr(protocol, name) is None:
+            continue
+        cells = [AblationCell(one["row"], one["seed"]) for one in known if one.get(name) is None]
+        if cells:
+            files = " ".join(f"{wishes.out}/cells/{cell.name}.json" for cell in cells)
+            print(
+                f"finished without {option}, whose scores they lack: remove these to compute them again: {files}"
+            )
 
 
 def _law(what: str | None) -> Any:

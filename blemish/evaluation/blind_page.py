@@ -2,8 +2,11 @@
 
 Pairs come in random order. In every second one, at random again, the first arm stands on the left, so that a liking for one
 side favours neither. The page holds pixels, encoded without loss, and neither names nor arms: what is
-chosen is "left", "right" or "none", and only who has the pictures can say what it means (:mod:`.choices`). A page is known
+chosen is "left", "right" or "none", and what it means is found beside the pictures (:mod:`.choices`). A page is known
 by the digest of its pictures where they stand, with the seed.
+
+It is blind for people who look at it, not for those who would cheat: the page holds its seed, of which
+:func:`plan_trials` makes the sides, and who has pictures of an arm knows them again.
 
 Partners of different sizes would tell their arms apart, and are refused.
 """

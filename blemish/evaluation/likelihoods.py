@@ -46,11 +46,11 @@ __all__ = [
 CONDITIONS = ("paired", "unpaired", "zero", "blurred", "observed", "logistic")
 """The names of the scores."""
 
+FINE = 64
+"""The parts of a step of 1/255 to which residuals are rounded for the rival's fit; of 8-bit images they are whole steps."""
+
 STEPS = 60
 """The steps of the rival's fit, each Newton-like; it needs about ten."""
-
-FITTED = 2**18
-"""The values of a channel that the rival is fitted to, at most: a law of two numbers needs no more."""
 
 Follow = Callable[[int, int], object]
 
@@ -69,32 +69,45 @@ class LogisticLaw:
 
     @classmethod
     def fitted(cls, y: Tensor, x: Tensor) -> LogisticLaw:
-        """Returns the law under which observed images are likeliest, of at most :data:`FITTED` values a channel.
+        """Returns the law under which observed images are likeliest.
+
+        The law of a value depends on the residual alone, but in the outer bins; so values are counted, and the fit takes
+        the same memory for any number of images.
 
         Arguments:
             y: Observed images, multiples of 1/255, with shape (B, C, H, W).
             x: Clean images, with shape (B, C, H, W).
         """
-        wide = torch.float32 if y.device.type == "mps" else torch.float64
-        y, x = (_thinned(images.detach()).to(wide) for images in (y, x))
-        residual = 2 * (y - x).transpose(0, 1).flatten(1)
+        shares, pixels, residual = _counted(y, x)
         # The start: the scale of a logistic law is its deviation times sqrt(3) / pi.
-        location = residual.median(dim=1).values
-        log_scale = (residual.std(dim=1) * 3**0.5 / torch.pi).clamp_min(1e-3).log()
+        order = residual.argsort()
+        middle = (shares[:, order].cumsum(dim=1) < 0.5).sum(dim=1).clamp(max=len(order) - 1)
+        location = residual[order][middle]
+        mean = (shares * residual).sum(dim=1, keepdim=True)
+        deviation = (shares * (residual - mean).square()).sum(dim=1).sqrt()
+        log_scale = (deviation * 3**0.5 / torch.pi).clamp_min(1e-3).log()
         free = torch.cat([location, log_scale]).requires_grad_()
+        channels = len(shares)
+        y = pixels.expand(channels, 1, 1, -1)
+        x = y - residual
         search = torch.optim.LBFGS(
             [free], max_iter=STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
         )
 
         def closure() -> Tensor:
             search.zero_grad()
-            loss = -_logistic(free, y, x).mean()
+            # Each channel is a batch of its own, of one channel.
+            law = torch.stack([torch.zeros_like(free[:channels]), *free.view(2, channels)], dim=1)
+            parameters = law[:, :, None, None].expand(-1, -1, 1, y.shape[-1])
+            logs = mixtures.log_prob(
+                parameters, y, components=1, family="logistic", coupled=False, base=x
+            )
+            loss = -(logs.squeeze(1) * shares).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
         search.step(closure)  # type: ignore[no-untyped-call]
-        found, floor = free.detach().cpu(), mixtures.FLOOR
-        channels = y.shape[1]
+        found, floor = free.detach(), mixtures.FLOOR
         return cls(
             tuple((found[:channels] / 2).tolist()),
             tuple((found[channels:].clamp(min=floor).exp() / 2).tolist()),
@@ -234,13 +247,33 @@ def _blurred(x: Tensor) -> Tensor:
     return blurred
 
 
-def _thinned(images: Tensor) -> Tensor:
-    """Returns every so many pixels of images, in a row, with shape (1, C, 1, n)."""
-    pixels = images.transpose(0, 1).flatten(1)
-    # An odd step, and one that is no multiple of usual sides, meets all columns.
-    step = pixels.shape[1] // FITTED + 1
-    step += 1 - step % 2
-    return pixels[:, ::step][None, :, None]
+def _counted(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts the residuals of images, those of the outer values of y apart, whose bins have one end.
+
+    Arguments:
+        y: Observed images, multiples of 1/255, with shape (B, C, H, W).
+        x: Clean images, with shape (B, C, H, W).
+
+    Returns:
+        The shares of M kinds of values in each channel, with shape (C, M), their pixels and their residuals in units of
+        [-1, 1], both with shape (M,); float64, on the CPU.
+    """
+    finest = 255 * FINE
+    width = 2 * finest + 1
+    counts = torch.zeros(y.shape[1], 3 * width, dtype=torch.long)
+    # A few images at a time: indices are wider than pixels.
+    for seen, clean in zip(y.detach().split(8), x.detach().split(8), strict=True):
+        seen, clean = (t.cpu().transpose(0, 1).flatten(1).double() for t in (seen, clean))
+        place = ((seen - clean) * finest).round().long().clamp(-finest, finest) + finest
+        kind = (seen < 0.5 / 255).long() + 2 * (seen > 1 - 0.5 / 255).long()
+        for channel, places in enumerate(place + width * kind):
+            counts[channel] += places.bincount(minlength=3 * width)
+    (there,) = counts.sum(dim=0).nonzero(as_tuple=True)
+    found = counts[:, there].double()
+    # Which inner value it is does not matter.
+    pixels = torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)[there // width]
+    residual = 2 * (there % width - finest).double() / finest
+    return found / found.sum(dim=1, keepdim=True), pixels, residual
 
 
 def _logistic(law: Tensor, y: Tensor, x: Tensor) -> Tensor:

@@ -178,11 +178,12 @@ def _generates(record: Record, learned: bool) -> str:
 
 def _note(record: Record, learned: bool) -> str:
     if isinstance(record.degradation, LearnedLikelihood):
+        # Of pairs the sheet has no clean partners.
         pairs = record.config["recipe"] == "likelihood-pairs"
-        told = "the damaged image in place of the clean one" if pairs else "the clean image"
+        given = "the damaged image itself, taken for a clean one," if pairs else "the clean image"
         return (
             "Rows of damaged images, each above the row of what the likelihood draws for each of their pixels, given "
-            f"{told} and the pixels before."
+            f"{given} and the pixels before."
         )
     if record.prior is None and record.restorer is None:
         return "Rows of damaged images, each above the row of clean ones with the damage that was read off them."

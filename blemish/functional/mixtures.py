@@ -20,7 +20,8 @@ logistic law it has a closed form,
 
 with the bin's ends :math:`l < u` in units of s. For the normal law the bin is reflected to the left of the mean, and
 :math:`\log P = \log \Phi(u) + \log(1 - e^{-\delta})` with :math:`\delta = \log \Phi(u) - \log \Phi(l)`, which is the bin's width
-times the slope of :math:`\log \Phi` where the bin is narrow. No probability is replaced by a density, and no gradient vanishes.
+times the slope of :math:`\log \Phi` where the bin is narrow. No probability is replaced by a density, and no gradient vanishes far from the
+mean. That of a scale below its floor does: such a scale is the floor, so that its parameter moves no more by itself.
 
 References:
     | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications
@@ -165,7 +166,7 @@ def _split(parameters: Tensor, channels: int, components: int, coupled: bool) ->
     logits, means, log_scales, coefficients = torch.split(
         parts, [1, channels, channels, of_each - 1 - 2 * channels], dim=1
     )
-    # A gradient that would raise a scale passes the floor; one that would lower it further moves nothing.
+    # A scale below the floor is the floor, and has no gradient in either direction.
     return _Law(logits.squeeze(1), means, log_scales.clamp(min=FLOOR), coefficients)
 
 

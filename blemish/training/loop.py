@@ -180,6 +180,7 @@ def _run_phases(
             journal.call(hooks)
             if not done and _has_enough(run, enough, journal):
                 done = True
+                # An early end falls between two lines, and what was trained since the last one has none yet.
                 if state.images % training.log_every:
                     journal.log()
         if done or stop or state.images % training.checkpoint_every == 0:

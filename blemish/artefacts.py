@@ -27,12 +27,15 @@ from .priors import KINDS as PRIOR_KINDS
 from .restorers import KINDS as RESTORER_KINDS
 from .restorers import RESTORERS
 
-__all__ = ["FORMAT", "digest", "is_artefact", "load", "save"]
+__all__ = ["FORMAT", "check_replaceable", "digest", "is_artefact", "load", "save"]
 
 FORMAT = 1
 """The version of the folder's layout."""
 
 _KINDS = {**DEGRADATION_KINDS, **PRIOR_KINDS, **RESTORER_KINDS}
+
+_FILES = {"config.json", "model.safetensors", "README.md"}
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave behind, unasked
 
 _VERBS = {
     "degradation": "degrade THIS_FOLDER IN OUT",
@@ -55,21 +58,21 @@ def save(
 
     Arguments:
         part: A degradation, a prior or a restorer.
-        folder: Where to; an artefact that is there already is replaced.
+        folder: Where to; an artefact that is there already is replaced. A link is followed.
         card: Prose for ``README.md``: where the part comes from.
         origin: The same for programs, noted in ``config.json`` as it is; loading does not look at it.
 
     Raises:
-        FileExistsError: If the folder exists and is no artefact.
+        FileExistsError: If the folder exists and is no artefact, or holds what is no part of one.
         TypeError: If a degradation is fixed: its configuration does not hold its parameters.
     """
-    folder = Path(folder)
+    given = Path(folder)
+    folder = given.resolve()  # a renamed link would leave the folder behind
     if any(isinstance(module, Coded | Fixed) for module in part.modules()):
         raise TypeError(
             "what has fixed parameters cannot be saved; save the degradation in it, and its parameters"
         )
-    if folder.exists() and not is_artefact(folder) and not _is_empty(folder):
-        raise FileExistsError(f"{folder} exists and is no artefact; choose another folder")
+    check_replaceable(given)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -79,7 +82,7 @@ def save(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # it may be in its place already
         raise
-    return folder
+    return given
 
 
 def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Any:
@@ -133,6 +136,52 @@ def is_artefact(folder: str | os.PathLike[str]) -> bool:
     """Returns whether a folder holds an artefact."""
     folder = Path(folder)
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def check_replaceable(folder: str | os.PathLike[str], *, part: str | None = None) -> None:
+    """Refuses a folder that an artefact may not replace, as something else would be lost with it.
+
+    A folder may be absent, empty, or an artefact and nothing more.
+
+    Arguments:
+        folder: The folder.
+        part: What the artefact in it must be: ``degradation``, ``prior`` or ``restorer``; None means any.
+
+    Raises:
+        FileExistsError: If it is anything else; the message names the first file that does not belong there.
+    """
+    folder = Path(folder)
+    if not folder.exists() or _is_empty(folder):
+        return
+    if not is_artefact(folder):
+        raise FileExistsError(f"{folder} exists and is no artefact; choose another folder")
+    found = _part_of(folder)
+    if found is None:
+        raise FileExistsError(
+            f"{folder / 'config.json'} describes no artefact of blemish; choose another folder"
+        )
+    if part is not None and found != part:
+        raise FileExistsError(f"{folder} holds a {found} and no {part}; choose another folder")
+    others = sorted(path.name for path in folder.iterdir() if not _belongs(path))
+    if others:
+        raise FileExistsError(
+            f"{folder} holds {others[0]!r} beside its artefact; move it away, or choose another folder"
+        )
+
+
+def _belongs(path: Path) -> bool:
+    return path.name in _FILES | _LITTER and not path.is_dir()
+
+
+def _part_of(folder: Path) -> str | None:
+    """Returns what an artefact's description says it is, or None if it is no such description."""
+    try:
+        document = read_json(folder / "config.json")
+    except ValueError:
+        return None
+    part = document.get("part")
+    described = isinstance(document.get("format"), int) and isinstance(document.get("config"), dict)
+    return part if described and isinstance(part, str) and part in _VERBS else None
 
 
 def _replace(folder: Path, new: Path) -> None:

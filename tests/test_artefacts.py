@@ -104,6 +104,52 @@ def test_saving_replaces_an_artefact_and_nothing_else(tmp_path: Path) -> None:
     assert (precious / "thesis.txt").read_text() == "x"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("thesis.txt", "x", r"holds 'thesis\.txt' beside its artefact"),
+        ("checkpoints/last", "x", "holds 'checkpoints' beside its artefact"),
+        ("config.json", '{"model_type": "bert"}', r"config\.json describes no artefact of blemish"),
+        ("config.json", "not JSON", r"config\.json describes no artefact of blemish"),
+        ("config.json", '{"format": 1, "part": [], "config": {}}', "describes no artefact"),
+    ],
+)
+def test_saving_deletes_no_file_of_others(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    folder = artefacts.save(Identity(), tmp_path / "d")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(content)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError, match=message):
+        artefacts.save(Identity(), folder)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_part_that_is_replaced_can_be_asked_for(tmp_path: Path) -> None:
+    folder = artefacts.save(Identity(), tmp_path / "d")
+    (folder / ".DS_Store").write_text("a file manager's")
+    artefacts.check_replaceable(folder, part="degradation")
+    with pytest.raises(FileExistsError, match="holds a degradation and no prior"):
+        artefacts.check_replaceable(folder, part="prior")
+    artefacts.check_replaceable(tmp_path / "absent", part="prior")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(there: bool, tmp_path: Path) -> None:
+    places = tmp_path / "places"
+    places.mkdir()
+    real, link = tmp_path / "real" / "d", places / "d"
+    link.symlink_to(real)
+    if there:
+        artefacts.save(Identity(), real)
+    assert artefacts.save(GANPrior.Config(network=SMALL).build(), link) == link
+    assert link.is_symlink()
+    assert isinstance(artefacts.load(real), GANPrior)
+    assert isinstance(artefacts.load(link), GANPrior)
+    assert [path.name for path in (*places.iterdir(), *real.parent.iterdir())] == ["d", "d"]
+
+
 def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
     artefacts.save(Identity(), tmp_path / "d")
     broken = Identity()

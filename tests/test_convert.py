@@ -23,7 +23,8 @@ from published_generators import (
 from safetensors.torch import load_file
 
 import blemish
-from blemish import cli
+from blemish import artefacts, cli
+from blemish.degradations import Identity
 from blemish.networks import StyleGAN1, StyleGAN2
 from blemish.priors import StylePrior
 
@@ -165,3 +166,44 @@ def test_nothing_is_replaced_unasked(
     assert cli.run(["convert", str(source), str(mine), "--overwrite"]) == 1
     assert "is no artefact" in capsys.readouterr().err
     assert everything(mine) == {"photo.png": b"x"}
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"]])
+def test_an_empty_folder_is_filled(tmp_path: Path, source: Path, words: list[str]) -> None:
+    target = tmp_path / "prior"
+    target.mkdir()
+    assert cli.run(["convert", str(source), str(target), *words]) == 0
+    assert isinstance(blemish.load(target), StylePrior)
+
+
+@pytest.mark.parametrize("case", ["source", "link", "photo", "foreign", "degradation"])
+def test_overwriting_deletes_a_prior_and_nothing_else(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    target = tmp_path / "prior"
+    if case == "degradation":
+        artefacts.save(Identity(), target)
+    else:
+        assert cli.run(["convert", str(source), str(target)]) == 0
+    if case == "source":
+        source = source.rename(target / "README.md")
+    elif case == "link":
+        (target / "README.md").unlink()
+        (target / "README.md").symlink_to(source)
+        source = target / "README.md"
+    elif case == "photo":
+        (target / "photo.png").write_bytes(b"x")
+    elif case == "foreign":
+        (target / "config.json").write_text('{"model_type": "bert"}')
+    before = everything(tmp_path)
+    capsys.readouterr()
+    assert cli.run(["convert", str(source), str(target), "--overwrite"]) == 1
+    message = {
+        "source": "holds README.md, which is read",
+        "link": "holds README.md, which is read",
+        "photo": "holds 'photo.png' beside its artefact",
+        "foreign": "describes no artefact of blemish",
+        "degradation": "holds a degradation and no prior",
+    }[case]
+    assert message in capsys.readouterr().err
+    assert everything(tmp_path) == before

@@ -281,3 +281,28 @@ def test_files_are_limited(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_checkpoint(tmp_path / "y.pt")
     assert checkpoint.LARGEST < 10**10
+
+
+def test_tensors_of_torch_cannot_multiply(tmp_path):
+    for given in (torch.zeros(1).expand(10**9), torch.zeros(10**12, device="meta")):
+        with pytest.raises(
+            ValueError, match=r"x.pt is not read: .*(repeats its parts|no plain tensor)"
+        ):
+            read_checkpoint(saved({"g_ema": {"a": given}}, tmp_path / "x.pt"))
+    shared = torch.zeros(10_000)
+    with pytest.raises(RefusedPickle, match="repeats its parts"):
+        read_checkpoint(saved({str(i): shared for i in range(100)}, tmp_path / "x.pt"))
+    with pytest.raises(ValueError, match="its a is no plain tensor"):
+        read_checkpoint(saved({"a": torch.eye(2).to_sparse()}, tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize("settings", [[1], "text", 3])
+def test_settings_of_tensorflow_are_a_dictionary(tmp_path, settings):
+    network = Network({"a": np.ones(3, "f4")})
+    network.state["static_kwargs"] = settings
+    path = write_pickle((Network({}), Network({}), network), tmp_path / "x.pkl")
+    with pytest.raises(ValueError, match=r"static_kwargs are a \w+, no dictionary"):
+        read_checkpoint(path)
+    network.state["static_kwargs"] = None
+    path = write_pickle((Network({}), Network({}), network), tmp_path / "x.pkl")
+    assert read_checkpoint(path).settings == {}

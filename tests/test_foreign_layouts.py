@@ -1,5 +1,6 @@
 """Layouts of published networks: each against a slow reference that reads the file's own tensors by the file's own names."""
 
+import argparse
 import math
 from dataclasses import replace
 
@@ -321,3 +322,45 @@ def test_unknown_networks_are_told():
     variables = to_variables(first_tensors(), [torch.zeros(1)] * 6)
     held += [first_tensors(), {f"synthesis/{name}": 0 for name in variables["synthesis"]}]
     assert [[mark in names for mark in marks].count(True) for names in held] == [1] * 5
+
+
+def test_nothing_is_built_of_shapes_that_a_file_does_not_hold():
+    # A bias says how many channels there are, and memory for them would be of terabytes.
+    tensors = flat("rosinality")
+    huge = {**tensors, "to_rgbs.1.conv.weight": torch.empty(1, 3, 10**6, 1, 1)[:, :, :, :0]}
+    huge["to_rgbs.0.conv.weight"] = torch.empty(1, 3, 10**6, 0, 1)
+    with pytest.raises(ValueError, match=r"has shape .* where the other tensors ask for"):
+        convert(as_checkpoint(huge))
+    huge["style.1.weight"] = torch.empty(2**45, 0)
+    with pytest.raises(ValueError, match=r"more numbers than there can be|has shape"):
+        convert(as_checkpoint(huge))
+
+
+def test_sides_are_limited():
+    tensors = flat("rosinality")
+    more = {f"to_rgbs.{k}.conv.weight": tensors["to_rgbs.1.conv.weight"] for k in range(2, 40)}
+    with pytest.raises(ValueError, match="has 41 sides; up to 11 are converted"):
+        convert(as_checkpoint({**tensors, **more}))
+
+
+def test_two_names_do_not_become_one(tmp_path):
+    tensors = first_tensors()
+    name = "g_synthesis.blocks.4x4.epi1.noise.weight"
+    other = name.replace(".noise.", ".top_epi.noise.")
+    torch.save({**tensors, other: tensors[name] + 1}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=f"holds '{name}' twice, once as '{other}'"):
+        read_files(tmp_path / "x.pt")
+
+
+def test_settings_of_two_files_are_put_together(tmp_path):
+    def write(name, tensor, **options):
+        content = {"g_ema": {tensor: torch.ones(1)}, "args": argparse.Namespace(**options)}
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    first = write("a", "torgb.bias", rate=1, use_noise=True)
+    found = read_files(first, write("b", "dense0.bias", rate=1, use_pixel_norm=False))
+    assert found.settings == {"rate": 1, "use_noise": True, "use_pixel_norm": False}
+    assert len(found.sha256) == 64 + len(" and ") + 64
+    with pytest.raises(ValueError, match="a has rate=1 and b 2; give two files of one network"):
+        read_files(first, write("b", "dense0.bias", rate=2))

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import subprocess
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -175,7 +176,7 @@ def malicious(command):
         "in numbers": (pickle.dumps(inside), "posix.system"),
         "in numbers, zipped": (
             pickle.dumps(Calling(torch.storage._load_from_bytes, zipped(system))),
-            "posix.system",
+            "no plain storage",
         ),
         "in an allowed dictionary": (state, "posix.system"),
         "as a key": (pickle.dumps({Calling(os.system, command): 1}), "posix.system"),
@@ -263,11 +264,35 @@ def test_no_real_object_stands_for_a_name():
 
 def test_only_storages_are_numbers_of_tensors():
     hidden = Calling(torch.storage._load_from_bytes, zipped({"a": torch.ones(1)}))
-    with pytest.raises(RefusedPickle, match="the numbers of a tensor are a dict"):
+    with pytest.raises(RefusedPickle, match="are no plain storage"):
         read_pickle(pickle.dumps(hidden))
-    broken = legacy(torch.ones(9).untyped_storage())[:-8]
+    broken = legacy(typed(torch.ones(9)))[:-8]
     with pytest.raises(ValueError, match="the numbers of a tensor are broken"):
         read_pickle(pickle.dumps(Calling(torch.storage._load_from_bytes, broken)))
+
+
+def test_storages_cannot_multiply():
+    # An archive of zeros is small; numbers that torch wrote, and published files hold, are as long as they say.
+    packed = io.BytesIO()
+    zeros = zipfile.ZipFile(io.BytesIO(zipped(typed(torch.zeros(10**5)))))
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in zeros.namelist():
+            target.writestr(name, zeros.read(name))
+    with pytest.raises(RefusedPickle, match="no plain storage"):
+        read_pickle(pickle.dumps(Calling(torch.storage._load_from_bytes, packed.getvalue())))
+    data = legacy(typed(torch.zeros(300)))
+    count = (300).to_bytes(2, "little")
+    assert read_pickle(pickle.dumps(Calling(torch.storage._load_from_bytes, data))).shape == (300,)
+    # A count in the description, and one before the numbers.
+    for old, new in [(b"M" + count + b"N", b"M\xff\xffN"), (count + bytes(6), b"\xff" * 8)]:
+        assert data.count(old) == 1
+        changed = data.replace(old, new)
+        with pytest.raises(ValueError, match="the numbers of a tensor are broken"):
+            read_pickle(pickle.dumps(Calling(torch.storage._load_from_bytes, changed)))
+    # Numbers that are missing, or too many.
+    for cut in (data[:-1], data + b"x", data[: -4 * 300]):
+        with pytest.raises(ValueError, match="the numbers of a tensor are broken"):
+            read_pickle(pickle.dumps(Calling(torch.storage._load_from_bytes, cut)))
 
 
 @pytest.mark.parametrize(

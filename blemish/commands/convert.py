@@ -35,17 +35,17 @@ def run(
         target: The folder written.
         mapping: The file of the mapping network, where it was published apart.
         licence: The licence of the weights, as the artefact shall name it.
-        overwrite: Whether an artefact that is there is replaced.
+        overwrite: Whether a prior that is there is replaced.
 
     Returns:
         0.
 
     Raises:
-        FileExistsError: If the folder exists and may not be replaced, or is no artefact.
+        FileExistsError: If the folder exists and may not be replaced, is no prior, or holds anything else.
         FileNotFoundError: If a file is not there.
         ValueError: If a file is broken, would run something, or holds no network that is known.
     """
-    _check_target(target, overwrite=overwrite)
+    _check_target(target, (source,) if mapping is None else (source, mapping), overwrite=overwrite)
     with waiting("reading the checkpoint"):
         checkpoint = read_files(source, mapping)
         converted = convert(checkpoint)
@@ -71,14 +71,27 @@ def run(
     return 0
 
 
-def _check_target(target: Path, *, overwrite: bool) -> None:
+def _check_target(target: Path, sources: tuple[Path, ...], *, overwrite: bool) -> None:
     """Refuses a target that may not be replaced, before anything is read."""
-    if not target.exists():
+    for source in sources:
+        if target.resolve() in (*source.resolve().parents, *_in_place(source).parents):
+            raise FileExistsError(
+                f"{target} holds {source.name}, which is read; choose another folder"
+            )
+    if not target.exists() or _is_empty(target):
         return
     if not overwrite:
         raise FileExistsError(f"{target} exists; give --overwrite to replace it, or another folder")
-    if not artefacts.is_artefact(target):
-        raise FileExistsError(f"{target} exists and is no artefact; choose another folder")
+    artefacts.check_replaceable(target, part="prior")
+
+
+def _in_place(path: Path) -> Path:
+    """Returns where a file's name stands, which may be a link."""
+    return path.parent.resolve() / path.name
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _in_one_line(licence: str) -> str:

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .records import ADVICE, Array, Module, Network, RefusedPickle, readable, reason_of
+from .records import ADVICE, OLD_TORCH, Array, Module, Network, RefusedPickle, readable, reason_of
 from .unpickler import read_pickle
 
 __all__ = ["Checkpoint", "Container", "read_checkpoint"]
@@ -43,8 +43,6 @@ MOST_PARTS = 100_000
 """How many modules and tensors a network may have; published ones have a few hundred."""
 
 _ZIP = b"PK\x03\x04"
-# The number that the files of torch began with before they were ZIP files, as a pickle of its own.
-_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _KNOWN = "give a checkpoint of StyleGAN or StyleGAN2: a .pkl file of its authors, or a .pt file of tensors"
 
 
@@ -54,7 +52,7 @@ class Checkpoint:
 
     Attributes:
         source: The file's name.
-        sha256: The digest of the file, 64 hexadecimal digits.
+        sha256: The digest of the file, 64 hexadecimal digits; of two files, both digests with "and" between them.
         container: How it was written.
         tensors: The tensors of the network, on the CPU, under the names of the file.
         settings: The numbers and strings that the file says of the network, by name.
@@ -102,8 +100,8 @@ _Opened = tuple[Container, dict[str, Tensor], dict[str, Any], dict[str, str]]
 
 def _open(path: Path, size: int) -> _Opened:
     with path.open("rb") as file:
-        start = file.read(len(_OLD_TORCH))
-    if start.startswith(_ZIP) or start == _OLD_TORCH:
+        start = file.read(len(OLD_TORCH))
+    if start.startswith(_ZIP) or start == OLD_TORCH:
         return _open_torch(path, size)
     if not start.startswith(b"\x80"):
         raise ValueError(f"it begins like no checkpoint ({start[:8]!r}); {_KNOWN}")
@@ -185,8 +183,11 @@ def _open_tensorflow(content: tuple[Any, ...], size: int) -> _Opened:
     network: Network = content[2]
     tensors = dict(_limited(_variables(network, ""), size))
     given = network.state.get("static_kwargs")
-    settings = dict(_attributes(given)) if isinstance(given, dict) else {}
-    settings.update({key: v for key, v in (given or {}).items() if isinstance(v, list | tuple)})
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ValueError(f"its network's static_kwargs are a {type(given).__name__}, no dictionary")
+    settings = dict(_attributes(given))
+    settings.update({key: v for key, v in given.items() if isinstance(v, list | tuple)})
     return "TensorFlow", tensors, settings, {name: _why(name) for name in ("G", "D")}
 
 
@@ -234,14 +235,14 @@ def _open_torch(path: Path, size: int) -> _Opened:
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__} and no tensors by name; {_KNOWN}")
     if "g_ema" not in content:
-        return "torch", _named(content), {}, {}
-    tensors = _named(content["g_ema"])
+        return "torch", _named(content, size), {}, {}
+    tensors = dict(content["g_ema"]) if isinstance(content["g_ema"], dict) else content["g_ema"]
     left_out = {name: _why(name) for name in map(str, content) if name != "g_ema"}
-    if left_out.pop("latent_avg", None) is not None:
-        tensors.update(_named({"latent_avg": content["latent_avg"]}))
+    if left_out.pop("latent_avg", None) is not None and isinstance(tensors, dict):
+        tensors["latent_avg"] = content["latent_avg"]
     arguments = content.get("args")
     given = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
-    return "torch", tensors, dict(_attributes(given)), left_out
+    return "torch", _named(tensors, size), dict(_attributes(given)), left_out
 
 
 def _unpacked(path: Path) -> int:
@@ -249,13 +250,20 @@ def _unpacked(path: Path) -> int:
         return sum(member.file_size for member in archive.infolist())
 
 
-def _named(content: Any) -> dict[str, Tensor]:
+def _named(content: Any, size: int) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__} and no tensors by name; {_KNOWN}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"it holds a {type(value).__name__} as {name!r}; {_KNOWN}")
-    return {name: value.detach() for name, value in content.items()}
+        if not _is_plain(value):
+            raise ValueError(f"its {readable(name)} is no plain tensor of numbers; {_KNOWN}")
+    return {name: value.detach() for name, value in _limited(iter(content.items()), size)}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    held = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return held and not tensor.is_quantized and not tensor.is_nested
 
 
 # What is left.

@@ -100,6 +100,9 @@ class Converted:
     notes: tuple[str, ...]
 
 
+MOST_SIDES = 11
+"""How many sides a network may have, from 4 to 4096 pixels; published ones have up to 9."""
+
 _WHOLE = "give a whole checkpoint, or the other file of the two with --mapping"
 
 
@@ -114,8 +117,7 @@ def apply_layout(checkpoint: Checkpoint, layout: Layout) -> Converted:
         ValueError: If a tensor is missing, is left over, or does not fit; if the file's network is of another kind.
     """
     config = layout.read(checkpoint)
-    network = config.build()
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    expected = _shapes(checkpoint, config)
     entries = [entry for entry in layout.entries(config) if entry.ours in expected]
     left_out = {**checkpoint.left_out, **_left_over(checkpoint, layout, entries)}
     tensors: dict[str, Tensor] = {}
@@ -126,9 +128,25 @@ def apply_layout(checkpoint: Checkpoint, layout: Layout) -> Converted:
     used = len(tensors)
     drawn = {name: shape for name, shape in expected.items() if name not in tensors}
     tensors.update(_draw(drawn))
+    network = config.build()
     network.load_state_dict(tensors)
     notes = (f"{checkpoint.source} has no maps of noise: they were drawn",) if drawn else ()
     return Converted(network.eval(), layout.name, used, left_out, notes)
+
+
+def _shapes(checkpoint: Checkpoint, config: StyleNetwork.Config) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a network's tensors, without making them: a file may say that they are huge, and not hold them."""
+    if len(config.channels) > MOST_SIDES:
+        raise ValueError(
+            f"the network of {checkpoint.source} has {len(config.channels)} sides; up to {MOST_SIDES} are converted"
+        )
+    try:
+        with torch.device("meta"):
+            return {name: tuple(t.shape) for name, t in config.build().state_dict().items()}
+    except (RuntimeError, OverflowError):
+        raise ValueError(
+            f"the shapes in {checkpoint.source} ask for more numbers than there can be; get it from its publisher"
+        ) from None
 
 
 def shape_of(
@@ -236,7 +254,7 @@ def _check(checkpoint: Checkpoint, entry: Entry, turned: Tensor, expected: tuple
         raise ValueError(_misshaped(checkpoint, entry.theirs, what))
     if not turned.is_floating_point():
         raise ValueError(f"{source} holds {turned.dtype}; weights are floating-point numbers")
-    if not turned.isfinite().all():
+    if not turned.float().isfinite().all():
         raise ValueError(f"{source} holds numbers that are not finite; get it from its publisher")
 
 

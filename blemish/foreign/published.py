@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from . import stylegan1, stylegan2
 from .checkpoint import Checkpoint, read_checkpoint
 from .layouts import Converted, Layout, apply_layout, first_of
@@ -52,30 +54,50 @@ def read_files(source: Path, mapping: Path | None = None) -> Checkpoint:
         mapping: The file of the mapping network, if ``source`` holds the synthesis network alone.
 
     Returns:
-        All tensors, under the digest of ``source``; names that lack their first part have got it.
+        All tensors and settings, under the digest of ``source``, or of both files, with "and" between; names that lack their
+        first part have got it.
 
     Raises:
         FileNotFoundError: If one is not there.
-        ValueError: If one is not read, or both hold the same.
+        ValueError: If one is not read, if two tensors come to have one name, or if both say different things of the network.
     """
     main = read_checkpoint(source)
-    tensors = {_whole_name(name): tensor for name, tensor in main.tensors.items()}
+    tensors = _whole(main)
     if mapping is None:
         return replace(main, tensors=tensors)
     other = read_checkpoint(mapping)
-    for name, tensor in other.tensors.items():
-        if _whole_name(name) in tensors:
+    for name, tensor in _whole(other).items():
+        if name in tensors:
             raise ValueError(
                 f"{mapping.name} and {source.name} both hold {name!r}; give one of them"
             )
-        tensors[_whole_name(name)] = tensor
+        tensors[name] = tensor
+    for name, value in other.settings.items():
+        if main.settings.get(name, value) != value:
+            raise ValueError(
+                f"{source.name} has {name}={main.settings[name]!r} and {mapping.name} {value!r}; give two files of one network"
+            )
     return replace(
         main,
         source=f"{main.source} and {other.source}",
         sha256=f"{main.sha256} and {other.sha256}",
         tensors=tensors,
+        settings={**main.settings, **other.settings},
         left_out={**main.left_out, **other.left_out},
     )
+
+
+def _whole(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Returns the tensors under whole names."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.tensors.items():
+        whole = _whole_name(name)
+        if whole in tensors:
+            raise ValueError(
+                f"{checkpoint.source} holds {whole!r} twice, once as {name!r}; get it from its publisher"
+            )
+        tensors[whole] = tensor
+    return tensors
 
 
 def _whole_name(name: str) -> str:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.storage import TypedStorage
 
 __all__ = [
     "ADVICE",
     "ALLOWED",
+    "OLD_TORCH",
     "Array",
     "Kind",
     "Module",
@@ -36,6 +37,24 @@ __all__ = [
 
 ADVICE = "nothing of the file was run; get it from its publisher"
 _CODE = re.compile(r"[<>=|]?([fiu][248]|[iub]1)")
+_LONGEST_HEADER = (
+    200  # operations of one of the pickles before a tensor's numbers; real ones have 30
+)
+# The number that the files of torch began with before they were ZIP files, as a pickle of its own.
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_STORAGES = {
+    "torch DoubleStorage": torch.float64,
+    "torch FloatStorage": torch.float32,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ShortStorage": torch.int16,
+    "torch CharStorage": torch.int8,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+}
+_COUNTS = ("BININT", "BININT1", "BININT2", "LONG1")
 _PLAIN = (str, bytes, int, float, type(None))
 
 
@@ -192,23 +211,54 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 
 def _storage(data: Any) -> Tensor:
-    """Reads numbers that torch wrote, through its restricted reader, as one vector."""
+    """Reads numbers that torch wrote, as one vector, without torch's reader.
+
+    They are the last of six parts: a pickle of a mark, of a version, of the machine's sizes, of a description of the numbers
+    and of their key, and then their count, in 8 bytes, and themselves. Only the description says anything, and only descriptions
+    of one form are read. So no more numbers come out than went in, and nothing is called.
+    """
     if not isinstance(data, bytes | bytearray):
         raise ValueError("the numbers of a tensor are no bytes")
+    if not data.startswith(OLD_TORCH):
+        raise RefusedPickle(f"the numbers of a tensor are no plain storage of torch's; {ADVICE}")
+    file = io.BytesIO(data)
     try:
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RefusedPickle(
-            f"the numbers of a tensor hide a pickle that torch refuses ({reason_of(error)}); {ADVICE}"
-        ) from None
+        parts = [_operations(file) for _ in range(5)]
     except Exception as error:  # A broken file raises errors of every kind.
         raise ValueError(f"the numbers of a tensor are broken ({reason_of(error)})") from None
-    if not isinstance(found, TypedStorage):
-        raise RefusedPickle(
-            f"the numbers of a tensor are a {type(found).__name__}, not plain numbers; {ADVICE}"
-        )
-    vector: Tensor = torch.empty(0, dtype=found.dtype).set_(found._untyped_storage)
-    return vector
+    dtype, count = _described(parts[3])
+    size = count * dtype.itemsize
+    start = file.tell() + 8
+    if int.from_bytes(data[start - 8 : start], "little") != count or len(data) != start + size:
+        raise ValueError(f"the numbers of a tensor are broken: they are no {count} of {dtype}")
+    if not count:
+        return torch.empty(0, dtype=dtype)
+    return torch.frombuffer(bytearray(data[start:]), dtype=dtype)
+
+
+def _operations(file: io.BytesIO) -> list[tuple[str, Any]]:
+    """Returns the operations of the next pickle of a file, but for those that only note or begin."""
+    passed = ("PROTO", "FRAME", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+    found = [(op.name, value) for op, value, _ in islice(pickletools.genops(file), _LONGEST_HEADER)]
+    if found[-1][0] != "STOP":
+        raise ValueError("a description is too long")
+    return [(name, value) for name, value in found if name not in passed]
+
+
+def _described(operations: list[tuple[str, Any]]) -> tuple[torch.dtype, int]:
+    """Returns the type of numbers and their count, as ('storage', type, key, place, count, None) describes them."""
+    for name, value in operations:
+        if name == "GLOBAL" and value not in _STORAGES:
+            asked = readable(value.replace(" ", "."))
+            raise RefusedPickle(f"the numbers of a tensor ask for {asked}; {ADVICE}")
+    names = [name for name, _ in operations]
+    values = [value for _, value in operations]
+    form = ["MARK", "BINUNICODE", "GLOBAL", "BINUNICODE", "BINUNICODE", "", "NONE", "TUPLE"]
+    form += ["BINPERSID", "STOP"]
+    form[5:6] = [name for name in names[5:6] if name in _COUNTS]
+    if names != form or values[1] != "storage" or values[5] < 0:
+        raise RefusedPickle(f"the numbers of a tensor are no plain storage of torch's; {ADVICE}")
+    return _STORAGES[values[2]], values[5]
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused: Any) -> Tensor:

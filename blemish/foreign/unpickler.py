@@ -15,8 +15,8 @@ This file is another machine for the same programs. It has no way to an object o
 * All other ways out are refused by their operation: references to the outside, registered extensions, instances by keyword.
 
 So what comes out consists of numbers, strings, bytes, lists, tuples, dictionaries, sets, tensors, and the records of
-:mod:`~blemish.foreign.records`. Tensors lie in bytes that torch wrote; these go through torch's own restricted reader, which
-has a list of its own.
+:mod:`~blemish.foreign.records`. Tensors lie in bytes that torch wrote, as a description and plain numbers; one
+form of description is known, and ZIP files are refused there.
 
 *Size.* No operation allots memory by a number alone, what calls may copy is counted, and so are operations: a file takes no
 more memory than a small multiple of its own size, and some hundred bytes for each operation.

@@ -262,7 +262,7 @@ def _counted(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     width = 2 * finest + 1
     counts = torch.zeros(y.shape[1], 3 * width, dtype=torch.long)
     # A few images at a time: indices are wider than pixels.
-    for seen, clean in zip(y.detach().split(8), x.detach().split(8), strict=True):
+    for seen, clean in zip(*(torch.split(t.detach(), 8) for t in (y, x)), strict=True):
         seen, clean = (t.cpu().transpose(0, 1).flatten(1).double() for t in (seen, clean))
         place = ((seen - clean) * finest).round().long().clamp(-finest, finest) + finest
         kind = (seen < 0.5 / 255).long() + 2 * (seen > 1 - 0.5 / 255).long()

@@ -257,6 +257,16 @@ def test_the_best_of_restarts_is_chosen_for_each_image() -> None:
     assert isinstance(searcher, Restorer)
 
 
+def test_a_search_from_the_mean_is_begun_again_at_draws() -> None:
+    prior = style_prior()
+    y = damaged(prior)
+    first, second, third = search(prior, restarts=3, lr=1e-12, kept="last").searches(y)
+    mean = prior.mean_w(generator=generator_for("mean style"))
+    assert_close(first.latents, mean.expand_as(first.latents))
+    assert (second.latents - third.latents).abs().amax() > 1e-2
+    assert (second.latents[:, 0] - second.latents[:, 1]).abs().amax() > 1e-2
+
+
 def test_a_display_is_told_of_every_step() -> None:
     told: list[int] = []
     searcher = search(restarts=2)

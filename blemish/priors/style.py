@@ -3,8 +3,7 @@
 The network is the small one that is trained here, or one of those that were published (:class:`~blemish.networks.StyleGAN1`,
 :class:`~blemish.networks.StyleGAN2`).
 
-*Mixing.* What a generator draws for styles that differ from layer to layer, as in W+, is good only if it was trained on
-such styles.
+*Mixing.* Styles that differ from layer to layer, as in W+, are met by a generator only where it is trained on such.
 
 References:
     | A Style-Based Generator Architecture for Generative Adversarial Networks (Karras et al., 2019), Section 3.1
@@ -46,8 +45,7 @@ class StylePrior(NetworkPrior):
 
         Attributes:
             network: The shape.
-            mixing: The share of samples with several styles while it is trained. Without it, only layers of one style go
-                together, and a search of W+ finds what no sample looks like.
+            mixing: The share of samples with several styles while it is trained; 0.9 is StyleGAN's.
             mixed: How these are styled: with ``two`` styles, the second of which begins at a random layer, as StyleGAN's;
                 or in ``all`` layers by a draw of each, which is the law of latents that a discrepancy in W+ asks for.
         """

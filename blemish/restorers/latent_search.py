@@ -17,7 +17,7 @@ which is Adam with the learning rate :math:`0.4 \, r / \sqrt D`. After each step
 the origin as in PULSE, or the mean style, and the radius r that of the start, as printed, or that of draws of the prior.
 The mean style is much shorter than draws are, and its sphere much smaller than where they lie.
 
-*Start.* All styles at the mean, or a draw of the prior for each.
+*Start.* All styles at the mean, or a draw of the prior for each, as where a search from the mean is begun again.
 
 *Seeds.* Every image's search starts from the same random numbers, which follow from the seed and the restart, and the loss
 is a sum over images: an image is restored as it would be alone.
@@ -136,7 +136,8 @@ class LatentSearch(nn.Module):
 
         Attributes:
             space: The space that is searched; None takes W+ where the prior has it, else Z.
-            start: Where styles start, at the mean or at draws; latents of Z, whose mean lies on no sphere, at draws.
+            start: Where styles start, at the mean or at draws; latents of Z, whose mean lies on no sphere, at draws. There
+                is one mean, and restarts after the first begin at draws, too.
             straightened: Whether styles are searched in PULSE's coordinates.
             sphere: The radius to which each vector returns: that of its start, that of draws of the prior, or none.
             centre: The centre of the spheres of styles.
@@ -297,7 +298,8 @@ class LatentSearch(nn.Module):
             for use in ("damage", "start", "noise")
         )
         objective = self.objective(y, generator=damage)
-        walk = _Walk(self.prior, config, self._start(y, start), self._maps(y, noise))
+        drawn = config.start == "random" or restart > 0
+        walk = _Walk(self.prior, config, self._start(y, start, drawn=drawn), self._maps(y, noise))
         path: dict[str, list[Tensor]] = {}
         best = _Best()
         for step in range(config.steps + 1):
@@ -329,10 +331,10 @@ class LatentSearch(nn.Module):
         styles = latents[:, None] if latents.ndim == 2 else latents
         return Candidate(images, styles, chunked(latents))
 
-    def _start(self, y: Tensor, generator: Randomness) -> Tensor:
+    def _start(self, y: Tensor, generator: Randomness, *, drawn: bool) -> Tensor:
         """Returns where the latents start."""
         space = _space(self.config)
-        if space != "W+" or self.config.start == "mean":
+        if space != "W+" or not drawn:
             return self.prior.start(len(y), space, generator=generator).to(y)
         # A draw for each layer, of a stream of its own for each image.
         layers = len(self.prior.features)

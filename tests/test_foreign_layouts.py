@@ -31,6 +31,7 @@ from published_generators import (
 )
 
 from blemish.foreign.checkpoint import Checkpoint, read_checkpoint
+from blemish.foreign.layouts import number_of
 from blemish.foreign.published import LAYOUTS, convert, find_layout, read_files
 from blemish.networks import StyleGAN1, StyleGAN2
 
@@ -364,3 +365,10 @@ def test_settings_of_two_files_are_put_together(tmp_path):
     assert len(found.sha256) == 64 + len(" and ") + 64
     with pytest.raises(ValueError, match="a has rate=1 and b 2; give two files of one network"):
         read_files(first, write("b", "dense0.bias", rate=2))
+
+
+@pytest.mark.parametrize("value", [[0.01], "0.01", None, True])
+def test_a_setting_that_is_no_number_is_told(value: object) -> None:
+    assert number_of(2) == 2.0
+    with pytest.raises(ValueError, match="where a setting is a number"):
+        number_of(value)

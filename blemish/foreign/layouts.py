@@ -35,6 +35,7 @@ __all__ = [
     "apply_layout",
     "count",
     "first_of",
+    "number_of",
     "require",
     "shape_of",
 ]
@@ -262,3 +263,14 @@ def _draw(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     return {
         name: randn(shape, generator_for("map of noise", name)) for name, shape in shapes.items()
     }
+
+
+def number_of(value: Any) -> float:
+    """Returns a setting of a file as a number.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the file has a {type(value).__name__} where a setting is a number")
+    return float(value)

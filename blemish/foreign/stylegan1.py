@@ -43,7 +43,7 @@ from torch import Tensor
 
 from ..networks import StyleGAN1, StyleNetwork
 from .checkpoint import Checkpoint
-from .layouts import Entry, Layout, Turn, count, require, shape_of
+from .layouts import Entry, Layout, Turn, count, number_of, require, shape_of
 from .turns import same, to_filters, transposed
 
 __all__ = ["LAYOUTS"]
@@ -150,7 +150,7 @@ def _tensorflow_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     for name in ("use_wscale", "use_instance_norm", "use_styles", "use_noise", "normalize_latents"):
         require(checkpoint, name, True)
     require(checkpoint, "use_pixel_norm", False)
-    return {"mapping_rate": float(checkpoint.settings.get("mapping_lrmul", 0.01))}
+    return {"mapping_rate": number_of(checkpoint.settings.get("mapping_lrmul", 0.01))}
 
 
 # Ports to PyTorch.

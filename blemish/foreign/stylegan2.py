@@ -44,7 +44,7 @@ from torch import Tensor
 
 from ..networks import StyleGAN2, StyleNetwork
 from .checkpoint import Checkpoint
-from .layouts import Entry, Layout, Turn, count, require, shape_of
+from .layouts import Entry, Layout, Turn, count, number_of, require, shape_of
 from .turns import (
     as_map,
     as_vector,
@@ -152,7 +152,7 @@ def _check_filter(name: str, tensor: Tensor) -> None:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else number_of(value)
 
 
 # PyTorch, of the authors.
@@ -203,7 +203,7 @@ def _authors_settings(checkpoint: Checkpoint) -> dict[str, Any]:
             f"the layers of {checkpoint.source} have different clamps, {clamps}; one for all is converted"
         )
     rate = checkpoint.settings.get("mapping.fc0.bias_gain", 0.01)
-    return {"clamp": _number(next(iter(clamps), None)), "mapping_rate": float(rate)}
+    return {"clamp": _number(next(iter(clamps), None)), "mapping_rate": number_of(rate)}
 
 
 # rosinality.
@@ -275,7 +275,7 @@ def _tensorflow_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     require(checkpoint, "resample_kernel", [1, 3, 3, 1], (1, 3, 3, 1))
     clamp = checkpoint.settings.get("conv_clamp")
     rate = checkpoint.settings.get("mapping_lrmul", 0.01)
-    return {"clamp": _number(clamp), "mapping_rate": float(rate)}
+    return {"clamp": _number(clamp), "mapping_rate": number_of(rate)}
 
 
 LAYOUTS = (

@@ -48,7 +48,7 @@ from ..priors import Prior, Space
 from ..types import Params
 from .phases import Free, Phase, phases_for
 
-__all__ = ["Inverted", "Inverter", "best_of", "invert"]
+__all__ = ["Inverted", "Inverter", "best_of", "invert", "picker"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """A function of damaged and observed images, with shape (B, C, H, W), to numbers, with shape (B,).
@@ -142,13 +142,8 @@ def best_of(results: Sequence[Inverted]) -> Inverted:
     Arguments:
         results: Searches for the same images with the same phases.
     """
-    losses = torch.stack([result.losses for result in results])
-    winner = losses.nan_to_num(nan=math.inf).argmin(dim=0)
-    rows = torch.arange(len(winner), device=winner.device)
-
-    def pick(candidates: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(candidates))[winner, rows]
-
+    losses = [result.losses for result in results]
+    pick = picker(losses)
     named = [result.params.tensors() for result in results]
     paths = zip(*(result.path for result in results), strict=True)
     return Inverted(
@@ -158,9 +153,23 @@ def best_of(results: Sequence[Inverted]) -> Inverted:
         params=results[0].params.replace_tensors(
             {name: pick([tensors[name] for tensors in named]) for name in named[0]}
         ),
-        losses=pick(list(losses)),
+        losses=pick(losses),
         path=tuple(pick([losses.T for losses in phase]).T for phase in paths),
     )
+
+
+def picker(losses: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Tensor]:
+    """Returns a function that takes, for each image, the row of the search with the lowest loss.
+
+    Arguments:
+        losses: The losses of each search, with shape (B,); one that is no number is the worst.
+
+    Returns:
+        A function of a tensor of each search, with shape (B, ...), to one of that shape.
+    """
+    winner = torch.stack(list(losses)).nan_to_num(nan=math.inf).argmin(dim=0)
+    rows = torch.arange(len(winner), device=winner.device)
+    return lambda candidates: torch.stack(list(candidates))[winner, rows]
 
 
 @final

@@ -46,6 +46,7 @@ from ..losses import MMD
 from ..priors import Prior, Space
 from ..types import Params
 from .charts import Straightened
+from .inversion import picker
 from .terms import Bits, Candidate, Discrepancy, Geocross, Objective, PixelDistance, Term
 
 __all__ = [
@@ -91,18 +92,13 @@ class Found:
 
 def best_found(results: Sequence[Found]) -> Found:
     """Returns, for each image, what the search with the lowest objective found."""
-    losses = torch.stack([found.losses for found in results])
-    winner = losses.nan_to_num(nan=math.inf).argmin(dim=0)
-    rows = torch.arange(len(winner), device=winner.device)
-
-    def pick(candidates: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(candidates))[winner, rows]
-
+    losses = [found.losses for found in results]
+    pick = picker(losses)
     return Found(
         images=pick([found.images for found in results]),
         latents=pick([found.latents for found in results]),
         space=results[0].space,
-        losses=pick(list(losses)),
+        losses=pick(losses),
         last=pick([found.last for found in results]),
         noise=tuple(pick(maps) for maps in zip(*(found.noise for found in results), strict=True)),
         path={name: pick([found.path[name].T for found in results]).T for name in results[0].path},

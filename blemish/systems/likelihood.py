@@ -43,8 +43,8 @@ from ..degradations import (
 )
 from ..functional.random import Randomness, rand
 from ..functional.stages import to_8_bits
-from ..types import Shape
-from .base import Clean, Group, ImageShape, Phase, System
+from .base import Clean, Group, Phase
+from .degrading import LearnsDegradation, shape_of
 
 __all__ = ["GUESS", "LikelihoodLearning", "LikelihoodPairs"]
 
@@ -58,7 +58,7 @@ GUESS = Chain.Config(
 """How a guess differs from the clean image: any of three, each in half of the cases."""
 
 
-class LikelihoodLearning(System):
+class LikelihoodLearning(LearnsDegradation):
     """Learns a likelihood from images that it damages itself.
 
     Arguments:
@@ -106,7 +106,7 @@ class LikelihoodLearning(System):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.degradation = config.degradation.build()
+        self.degradation: LearnedLikelihood = config.degradation.build()
         self.damage: Degradation[Any] = config.damage.build()
         self.guess: Degradation[Any] = config.guess.build()
         for name, one in (("damage", self.damage), ("guess", self.guess)):
@@ -122,25 +122,6 @@ class LikelihoodLearning(System):
         c = self.config
         return (Phase("L", (Group("degradation"),), c.lr, c.betas, average=True, clip=c.clip),)
 
-    @property
-    def parts(self) -> Mapping[str, nn.Module]:
-        """The likelihood."""
-        return {"degradation": self.degradation}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Images may have any size."""
-        return self.degradation.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
-
-    def lacks(self, name: str) -> bool:
-        """Whether the damage has weights that it still has to be given."""
-        return bool(self.damage.state_dict())
-
     @torch.no_grad()
     def pairs(self, batch: Tensor, generator: Randomness) -> tuple[Tensor, Tensor]:
         """Returns clean images, and what became of them, in [0, 1].
@@ -149,7 +130,7 @@ class LikelihoodLearning(System):
             batch: Images of the run in [0, 1], with shape (B, C, H, W).
             generator: The source of randomness.
         """
-        params = self.damage.sample(_shape(batch), generator=generator)
+        params = self.damage.sample(shape_of(batch), generator=generator)
         return batch, to_8_bits(self.damage(batch, params))
 
     @torch.no_grad()
@@ -165,7 +146,7 @@ class LikelihoodLearning(System):
             x = x.roll(1, 0)
         if not c.guessed:
             return x
-        guesses = self.guess(x, self.guess.sample(_shape(x), generator=generator))
+        guesses = self.guess(x, self.guess.sample(shape_of(x), generator=generator))
         chosen = rand((len(x), 1, 1, 1), generator) < c.guessed
         return torch.where(chosen, guesses, x)
 
@@ -228,7 +209,7 @@ class LikelihoodLearning(System):
         """
         model: Any = parts["degradation"]
         x, damaged = self.pairs(y, generator)
-        return damaged, model.redrawn(damaged, x, model.sample(_shape(x), generator=generator))
+        return damaged, model.redrawn(damaged, x, model.sample(shape_of(x), generator=generator))
 
 
 class LikelihoodPairs(LikelihoodLearning):
@@ -270,9 +251,4 @@ class LikelihoodPairs(LikelihoodLearning):
             generator: The source of randomness.
         """
         model: Any = parts["degradation"]
-        return y, model.redrawn(y, y, model.sample(_shape(y), generator=generator))
-
-
-def _shape(x: Tensor) -> Shape:
-    B, C, H, W = x.shape
-    return B, C, H, W
+        return y, model.redrawn(y, y, model.sample(shape_of(y), generator=generator))

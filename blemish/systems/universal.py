@@ -54,15 +54,15 @@ from ..losses import (
 )
 from ..metrics import dists, dists_network
 from ..networks import Critic, FactorisedDensity
-from ..types import Shape
-from .base import Clean, Group, ImageShape, Phase, Strength, System
+from .base import Clean, Group, Phase, Strength
+from .degrading import LearnsDegradation, shape_of
 
 __all__ = ["Universal", "UniversalPairs"]
 
 Compression = Literal["rate", "noise", "none"]
 
 
-class Universal(System):
+class Universal(LearnsDegradation):
     """Trains a universal degradation model on images that it damages itself.
 
     Arguments:
@@ -155,7 +155,7 @@ class Universal(System):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.degradation = config.degradation.build()
+        self.degradation: UniversalDegradation = config.degradation.build()
         self.damage: Degradation[Any] = config.damage.build()
         if self.damage.scale != 1:
             raise ValueError(
@@ -181,25 +181,6 @@ class Universal(System):
             return (all_parts,)
         return all_parts, Phase("C", (Group("critic"),), c.lr, (0.0, 0.9))
 
-    @property
-    def parts(self) -> Mapping[str, nn.Module]:
-        """The degradation."""
-        return {"degradation": self.degradation}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Images may have any size."""
-        return self.degradation.channels, None, None
-
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the moving average, per iteration."""
-        return self.config.ema
-
-    def lacks(self, name: str) -> bool:
-        """Whether the damage has weights that it still has to be given."""
-        return bool(self.damage.state_dict())
-
     def prepare(self, batch: Tensor, generator: Randomness, iteration: int) -> None:
         """Makes the pairs of an iteration.
 
@@ -220,7 +201,7 @@ class Universal(System):
             batch: Clean images in [0, 1], with shape (B, C, H, W).
             generator: The source of randomness.
         """
-        shape, crossed = _shape(batch), self.config.crossed
+        shape, crossed = shape_of(batch), self.config.crossed
         params = self.damage.sample(shape, generator=generator)
         y = to_8_bits(self.damage(batch, params))
         if not crossed:
@@ -301,7 +282,7 @@ class Universal(System):
 
     def _estimate(self, x: Tensor, told: Tensor, local: Tensor, generator: Randomness) -> Tensor:
         """Returns redegraded images, by embeddings that went through the tail, with noise of their own."""
-        noise = self.degradation.noise(_shape(x), generator)
+        noise = self.degradation.noise(shape_of(x), generator)
         return self.degradation.redegrade(x, told, local, noise).float()
 
     def _contrast(self, y: Tensor, generator: Randomness) -> Tensor:
@@ -404,11 +385,6 @@ class UniversalPairs(Universal):
 def _bits(density: FactorisedDensity, e: Tensor, *, free: bool) -> Tensor:
     """Returns the mean price of a code; a free one pays nothing, and its density learns it all the same."""
     return density.bits(e.detach() if free else e).flatten(1).sum(dim=1).mean()
-
-
-def _shape(x: Tensor) -> Shape:
-    B, C, H, W = x.shape
-    return B, C, H, W
 
 
 def _distance(name: str) -> Distance:
